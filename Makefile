@@ -1,0 +1,62 @@
+# Every task by name. Any of them makes the environment it needs in .venv first.
+.PHONY: help repro demo test lint format requirements clean
+.DEFAULT_GOAL := help
+
+help:  ## List the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The first Python that TensorFlow supports, unless PYTHON= names one.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
+PLATFORM := $(shell uname -s)-$(shell uname -m)
+SUPPORTED := Linux-x86_64 Linux-aarch64 Darwin-arm64
+# What a recipe runs finds the environment's programs first; DVC starts `python` by that name.
+IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+.venv/bin/python:
+	@test -n "$(filter $(PLATFORM),$(SUPPORTED))" || \
+		{ echo "error: TensorFlow has no package for $(PLATFORM); supported are: $(SUPPORTED)" >&2; exit 1; }
+	@test -n "$(PYTHON)" || \
+		{ echo "error: Python 3.11, 3.12 or 3.13 not found; install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: requirements.txt | .venv/bin/python
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	touch $@
+
+repro: .venv/installed  ## Run the pipeline: every stage whose inputs changed
+	$(IN_VENV) dvc repro
+
+demo: .venv/installed  ## Run the whole pipeline on small embedded digits, beside your workspace, in a minute
+	$(IN_VENV) dvc exp run --temp -f -n demo \
+		-S prepare.dataset=digits -S prepare.validation_size=200 \
+		-S train.epochs=12 -S train.batch_size=32 -S train.learning_rate=0.003
+	$(IN_VENV) dvc metrics diff --all HEAD demo
+	@echo "Look at it: dvc exp show, dvc plots diff HEAD demo, or take it over: dvc exp apply demo"
+
+test: .venv/installed-dev  ## Run the tests
+	$(IN_VENV) python -m pytest
+
+lint: .venv/installed-dev  ## Check style and types
+	$(IN_VENV) ruff check
+	$(IN_VENV) ruff format --check
+	$(IN_VENV) mypy
+
+format: .venv/installed-dev  ## Format the code
+	$(IN_VENV) ruff check --fix
+	$(IN_VENV) ruff format
+
+# Without an index or its credentials in the result: pip asks whatever index its user has set.
+COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header
+
+requirements: .venv/installed-dev  ## Resolve requirements.in and requirements-dev.in anew
+	$(IN_VENV) $(COMPILE) --upgrade requirements.in --output-file requirements.txt
+	$(IN_VENV) $(COMPILE) --upgrade requirements-dev.in --output-file requirements-dev.txt
+
+clean:  ## Remove the environment and the tools' caches, but no data, model or report
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dvc_plots
