@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from stages.dataset import Dataset
 from stages.params import Params
+from stages.prepare import digits_images
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -16,6 +18,14 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A new folder as the working directory, where a stage finds nothing but what the test put there."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def digits(in_empty_folder: Path) -> Dataset:
+    """The training part of scikit-learn's digits."""
+    assert in_empty_folder  # where prepare puts its raw files
+    training, _ = digits_images()
+    return training
 
 
 # A run of seconds on the embedded digits.

@@ -1,0 +1,66 @@
+"""The .npz files between the stages: labelled images, normalized."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.errors import InputError
+from stages.files import replacing
+
+SIDE = 28  # pixels
+CLASSES = 10
+
+TRAIN = Path("data/processed/train.npz")
+VALIDATION = Path("data/processed/validation.npz")
+TEST = Path("data/processed/test.npz")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images of digits and what they show."""
+
+    images: NDArray[np.float32]  # (n, 28, 28), 0 is background and 1 is ink
+    labels: NDArray[np.uint8]  # (n,), 0-9
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def save(dataset: Dataset, path: Path) -> None:
+    """Write an uncompressed .npz, whose bytes depend on no zlib: the same data is the same file everywhere."""
+    with replacing(path) as temporary:
+        np.savez(temporary, images=dataset.images, labels=dataset.labels)
+
+
+def load(path: Path) -> Dataset:
+    """Read what `save` wrote.
+
+    Raises `InputError` if the file is missing, damaged, or holds anything but normalized images and their labels.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; make it with `dvc repro prepare` or fetch it with `dvc pull`") from None
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: damaged or no .npz of images and labels ({error}); {_REMEDY}") from None
+    if images.dtype != np.float32 or images.size == 0 or images.shape[1:] != (SIDE, SIDE):
+        raise InputError(
+            f"{path}: expected float32 images of shape (n, {SIDE}, {SIDE}), "
+            f"found {images.dtype} of shape {images.shape}; {_REMEDY}"
+        )
+    if labels.dtype != np.uint8 or labels.shape != images.shape[:1] or labels.max() >= CLASSES:
+        raise InputError(
+            f"{path}: expected {len(images)} uint8 labels of 0-{CLASSES - 1}, "
+            f"found {labels.dtype} of shape {labels.shape}; {_REMEDY}"
+        )
+    # The comparison is false for NaN too.
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise InputError(f"{path}: expected pixels between 0 and 1, found others; {_REMEDY}")
+    return Dataset(images, labels)
+
+
+_REMEDY = "bring it back with `dvc checkout --force`, or remove it and run `dvc repro`"

@@ -1,0 +1,99 @@
+"""MNIST, downloaded and verified -> data/raw; normalized and split -> data/processed/*.npz."""
+
+import shutil
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from stages import dataset, mnist
+from stages.dataset import Dataset
+from stages.errors import InputError, one_line_errors
+from stages.params import load_params
+
+RAW = Path("data/raw")
+
+
+def main() -> None:
+    params = load_params().prepare
+    learning, test = mnist_images() if params.dataset == "mnist" else digits_images()
+    if params.validation_size == 0:
+        train, validation = learning, test
+    else:
+        train, validation = split(learning, size=params.validation_size, seed=params.seed)
+    for part, path in ((train, dataset.TRAIN), (validation, dataset.VALIDATION), (test, dataset.TEST)):
+        dataset.save(part, path)
+        print(f"{path}: {len(part):,} images")
+
+
+def mnist_images() -> tuple[Dataset, Dataset]:
+    """Fetch the four official files into data/raw and read the 60,000 and the 10,000 images."""
+    fill_raw(mnist.fetch(mnist.FILES, mnist.mirrors()))
+    return (
+        _read_normalized(mnist.TRAIN_IMAGES, mnist.TRAIN_LABELS),
+        _read_normalized(mnist.TEST_IMAGES, mnist.TEST_LABELS),
+    )
+
+
+def _read_normalized(images: mnist.IdxFile, labels: mnist.IdxFile) -> Dataset:
+    return normalized(
+        mnist.read_idx(RAW / images.name, images.shape),
+        mnist.read_labels(RAW / labels.name, labels.shape),
+        white=255,
+    )
+
+
+def digits_images() -> tuple[Dataset, Dataset]:
+    """Lay scikit-learn's 8x8 digits out as 28x28; a fixed stratified fifth of them is the test set.
+
+    Each pixel becomes 3x3 pixels, with a margin of 2 around the whole.
+    """
+    with as_file(files("sklearn.datasets.data") / "digits.csv.gz") as embedded:
+        fill_raw([embedded])
+    digits = load_digits()
+    enlarged = digits.images.repeat(3, axis=1).repeat(3, axis=2)
+    everything = normalized(np.pad(enlarged, ((0, 0), (2, 2), (2, 2))), digits.target, white=16)
+    return split(everything, size=len(everything) // 5, seed=0)
+
+
+def fill_raw(originals: list[Path]) -> None:
+    """Make data/raw hold exactly these files."""
+    fresh = RAW.with_name(f".{RAW.name}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for original in originals:
+        shutil.copyfile(original, fresh / original.name)
+    shutil.rmtree(RAW, ignore_errors=True)
+    fresh.replace(RAW)
+
+
+def normalized(images: ArrayLike, labels: ArrayLike, *, white: int) -> Dataset:
+    """Scale grey values of 0 to `white` to float32 of 0 to 1."""
+    return Dataset(np.asarray(images, np.float32) / np.float32(white), np.asarray(labels, np.uint8))
+
+
+def split(images: Dataset, *, size: int, seed: int) -> tuple[Dataset, Dataset]:
+    """Hold `size` images out of a set, each class in its proportion, and keep the order within both parts.
+
+    Raises `InputError` if a part would be too small to hold every class.
+    """
+    largest = len(images) - dataset.CLASSES
+    if not dataset.CLASSES <= size <= largest:
+        raise InputError(
+            f"params.yaml: prepare.validation_size: expected 0 or {dataset.CLASSES} to {largest:,} "
+            f"of {len(images):,} images, found {size:,}"
+        )
+    kept, held_out = train_test_split(np.arange(len(images)), test_size=size, stratify=images.labels, random_state=seed)
+    return _subset(images, np.sort(kept)), _subset(images, np.sort(held_out))
+
+
+def _subset(images: Dataset, indices: NDArray[np.intp]) -> Dataset:
+    return Dataset(images.images[indices], images.labels[indices])
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
