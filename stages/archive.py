@@ -1,0 +1,62 @@
+"""The .keras file: written with repeatable bytes, read as data from a stranger."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from stages import dataset
+from stages.errors import InputError
+from stages.files import replacing
+from stages.runtime import keras
+
+MODEL = Path("models/lstm.keras")
+
+
+def save(model: keras.Model, path: Path) -> None:
+    """Save a model without what Keras adds anew on every save: zip times, the date, and memory addresses."""
+    with replacing(path) as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        metadata = json.loads(members["metadata.json"])
+        del metadata["date_saved"]
+        members["metadata.json"] = json.dumps(metadata).encode()
+        members["config.json"] = json.dumps(_without_addresses(json.loads(members["config.json"]))).encode()
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, content in members.items():
+                # A ZipInfo made by hand is dated 1980-01-01.
+                archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def _without_addresses(config: Any) -> Any:
+    """Drop every `shared_object_id`, which Keras takes from `id()`."""
+    match config:
+        case dict():
+            return {key: _without_addresses(value) for key, value in config.items() if key != "shared_object_id"}
+        case list():
+            return [_without_addresses(value) for value in config]
+        case _:
+            return config
+
+
+def load(path: Path) -> keras.Model:
+    """Load a model whose configuration cannot run code (Keras' safe mode).
+
+    Raises `InputError` if the file is missing, damaged, unsafe, or does not map (n, 28, 28) pixels to (n, 10).
+    """
+    if not path.exists():
+        raise InputError(f"{path}: not found; make it with `dvc repro train` or fetch it with `dvc pull`")
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # noqa: BLE001 - whatever a damaged or malicious file makes Keras raise
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path}: damaged or unsafe, Keras refuses it ({reason}); {_REMEDY}") from None
+    expected = f"{(None, dataset.SIDE, dataset.SIDE)} to {(None, dataset.CLASSES)}"
+    found = f"{model.input_shape} to {model.output_shape}"
+    if found != expected:
+        raise InputError(f"{path}: expected a model from {expected}, found one from {found}; {_REMEDY}")
+    return model
+
+
+_REMEDY = "bring it back with `dvc checkout --force`, or remove it and run `dvc repro`"

@@ -1,0 +1,40 @@
+"""How training is going: a live bar on a terminal, and a line an epoch everywhere."""
+
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+from stages.history import Epoch
+
+
+class Progress:
+    """Show how far training is, how long it will still take, and after each epoch what was measured in it."""
+
+    def __init__(self, *, epochs: int, steps: int) -> None:
+        self._epochs = epochs
+        self._started = time.monotonic()
+        # None: a bar if standard error is a terminal, and nothing otherwise.
+        self._bar = tqdm(total=epochs * steps, desc=f"epoch 1/{epochs}", unit=" batches", leave=False, disable=None)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._bar.close()
+
+    def step(self, count: int = 1) -> None:
+        """Count batches learnt."""
+        self._bar.update(count)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Tell of a finished epoch."""
+        seconds = time.monotonic() - self._started
+        left = seconds / epoch.epoch * (self._epochs - epoch.epoch)
+        tqdm.write(
+            f"epoch {epoch.epoch}/{self._epochs}: "
+            f"training accuracy {epoch.training_accuracy:.2%}, loss {epoch.training_loss:.4f}; "
+            f"validation accuracy {epoch.validation_accuracy:.2%}, loss {epoch.validation_loss:.4f}; "
+            f"{seconds:.0f} s, {left:.0f} s left"
+        )
+        self._bar.set_description(f"epoch {min(epoch.epoch + 1, self._epochs)}/{self._epochs}")

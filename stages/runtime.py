@@ -1,0 +1,44 @@
+"""TensorFlow as this project uses it: imported quietly, on the CPU, with repeatable results.
+
+One thread an operation and as many operations at once as there are cores: no sum is ordered by the number of cores.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Hold back what is written to file descriptor 2, from C++ too, and show it only if the block fails."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+with _quiet_stderr():
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count() or 1)
+    tf.config.experimental.enable_op_determinism()
+    tf.zeros(1)
+
+import keras  # noqa: E402 - after TensorFlow, whose noise it would repeat
+
+__all__ = ["keras", "tf"]

@@ -1,0 +1,154 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import model
+from stages.dataset import Dataset
+from stages.errors import InputError
+from stages.history import Epoch
+from stages.params import Params
+from stages.train import batches, make_optimizer, train
+from tests.conftest import DIVERGING, SMALL, make_params
+
+
+def some(count: int) -> Dataset:
+    """Random images and labels."""
+    rng = np.random.default_rng(0)
+    return Dataset(rng.random((count, 28, 28), np.float32), rng.integers(0, 10, count).astype(np.uint8))
+
+
+def small(**changes: Any) -> Params:
+    return make_params(**{"model__lstm_units": [8, 6], "model__dense_units": 5, "train__epochs": 2, **changes})
+
+
+def trained(params: Params, images: Dataset) -> tuple[list[Epoch], Any]:
+    network = model.build(params.model, seed=params.train.seed)
+    return list(train(network, params, images, images)), network
+
+
+# Learning
+
+
+def test_one_step_changes_every_weight() -> None:
+    params = make_params(train__epochs=1, train__batch_size=32, train__warmup=0, train__schedule="constant")
+    before = model.build(params.model, seed=0).get_weights()
+    _, network = trained(params, some(32))
+    for variable, old, new in zip(network.weights, before, network.get_weights(), strict=True):
+        assert (old != new).any(), variable.path
+        assert np.isfinite(new).all(), variable.path
+
+
+def test_32_images_are_learnt_by_heart(digits: Dataset) -> None:
+    images = Dataset(digits.images[:32], digits.labels[:32])
+    fifty_times = Dataset(np.tile(images.images, (50, 1, 1)), np.tile(images.labels, 50))
+    params = make_params(train__epochs=10, train__batch_size=32, train__learning_rate=0.004, model__dropout=0.0)
+    history, network = trained(params, fifty_times)
+    assert history[0].validation_accuracy < 0.9
+    assert history[-1].validation_accuracy == 1
+    assert (network.predict(images.images, verbose=0).argmax(axis=1) == images.labels).all()
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "rmsprop", "sgd"])
+def test_every_optimizer_learns(optimizer: str) -> None:
+    history, _ = trained(small(train__optimizer=optimizer, train__learning_rate=0.01, train__epochs=8), some(64))
+    assert history[-1].training_loss < history[0].training_loss
+
+
+def test_the_same_parameters_give_the_same_weights_and_another_seed_others() -> None:
+    augmented = {"augment__shift": 2, "augment__rotation": 10}
+    runs = [trained(small(train__seed=seed, **augmented), some(100)) for seed in (0, 0, 1)]
+    (history, network), (same_history, same), (_, other) = runs
+    assert history == same_history
+    for weight, same_weight in zip(network.get_weights(), same.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, same_weight)
+    assert (network.get_weights()[0] != other.get_weights()[0]).any()
+
+
+def test_dropout_is_at_work() -> None:
+    (without, _), (with_it, _) = (trained(small(model__dropout=rate), some(100)) for rate in (0.0, 0.5))
+    assert without[-1].training_loss != with_it[-1].training_loss
+
+
+def test_what_is_measured_after_an_epoch_is_the_network_of_that_moment() -> None:
+    images = some(70)
+    history, network = trained(small(train__batch_size=32), images)
+    probabilities = network.predict(images.images, verbose=0)
+    assert history[-1].epoch == 2
+    assert history[-1].validation_accuracy == pytest.approx((probabilities.argmax(axis=1) == images.labels).mean())
+    assert history[-1].validation_loss == pytest.approx(
+        -np.log(probabilities[np.arange(70), images.labels]).mean(), 1e-5
+    )
+
+
+def test_running_accuracy_and_loss_are_means_over_the_images() -> None:
+    # With a rate near 0 and no dropout, training measures the same network as validation, partial batch included.
+    params = small(train__learning_rate=1e-30, model__dropout=0.0, train__batch_size=32)
+    history, _ = trained(params, some(70))
+    for epoch in history:
+        assert epoch.training_accuracy == pytest.approx(epoch.validation_accuracy)
+        assert epoch.training_loss == pytest.approx(epoch.validation_loss, 1e-5)
+
+
+def test_a_training_that_diverges_stops_with_the_epoch_and_the_remedy(digits: Dataset) -> None:
+    params = make_params(**(SMALL | DIVERGING))
+    with pytest.raises(
+        InputError, match=r"diverged in epoch 1: expected a finite loss, found nan; lower train\.learning_"
+    ):
+        trained(params, digits)
+
+
+# The schedule
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"warmup": 0.0, "schedule": "constant"}, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+        ({"warmup": 0.5, "schedule": "constant"}, [0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1]),
+        ({"warmup": 0.0, "schedule": "cosine"}, [(1 + np.cos(np.pi * step / 10)) / 2 for step in range(10)]),
+        (
+            {"warmup": 0.2, "schedule": "cosine"},
+            [0, 0.5, *((1 + np.cos(np.pi * step / 8)) / 2 for step in range(8))],
+        ),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule(changes: dict[str, Any], expected: list[float]) -> None:
+    params = make_params(train__learning_rate=0.001, **{f"train__{key}": value for key, value in changes.items()})
+    schedule = make_optimizer(params.train, steps=10)._learning_rate
+    rates = [float(schedule(step)) for step in range(10)]
+    assert rates == pytest.approx([0.001 * rate for rate in expected], rel=1e-5, abs=1e-9)
+
+
+# The order
+
+
+def epochs_of(params: Params, images: Dataset) -> list[list[tuple[bytes, int]]]:
+    """What is learnt in each epoch, image for image."""
+    stream = list(batches(images, params.train, params.augment).as_numpy_iterator())
+    pairs = [(image.tobytes(), int(label)) for batch in stream for image, label in zip(*batch, strict=True)]
+    return [pairs[start : start + len(images)] for start in range(0, len(pairs), len(images))]
+
+
+def test_every_epoch_is_every_image_once_with_its_label_in_a_new_order() -> None:
+    images = some(100)
+    first, second, third = epochs_of(small(train__epochs=3, train__batch_size=32), images)
+    everything = sorted(
+        (image.tobytes(), int(label)) for image, label in zip(images.images, images.labels, strict=True)
+    )
+    assert sorted(first) == sorted(second) == sorted(third) == everything
+    assert first != second != third
+    assert [first, second, third] == epochs_of(small(train__epochs=3, train__batch_size=32), images)
+    assert first != epochs_of(small(train__epochs=3, train__batch_size=32, train__seed=1), images)[0]
+
+
+def test_the_last_batch_of_an_epoch_is_what_is_left() -> None:
+    sizes = [len(labels) for _, labels in batches(some(70), small(train__batch_size=32).train, small().augment)]
+    assert sizes == [32, 32, 6] * 2
+
+
+def test_augmentation_changes_images_anew_every_epoch_and_keeps_labels() -> None:
+    images = some(50)
+    first, second = epochs_of(small(augment__shift=2), images)
+    assert not {image for image, _ in first} & {image for image, _ in second}
+    assert sorted(label for _, label in first) == sorted(images.labels.tolist())
