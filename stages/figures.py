@@ -1,0 +1,130 @@
+"""Pictures from numbers. Colours and marks stay apart for colour-blind eyes and in print."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from stages.files import replacing
+
+BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette
+
+mpl.rcParams.update(
+    {
+        "font.family": "DejaVu Sans",  # comes with Matplotlib: the same everywhere
+        "font.size": 11,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "legend.frameon": False,
+        "savefig.dpi": 120,
+    }
+)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG whose bytes repeat."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, metadata={"Software": None})
+
+
+def learning_curves(history: pd.DataFrame) -> Figure:
+    """Draw accuracy and loss after each epoch, training beside validation.
+
+    `history` has the columns epoch, training_accuracy, training_loss, validation_accuracy and validation_loss.
+    """
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    accuracy, loss = figure.subplots(1, 2)
+    _training_and_validation(accuracy, history, "accuracy")
+    accuracy.set(title="Accuracy", ylabel="images classified correctly")
+    accuracy.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    _training_and_validation(loss, history, "loss")
+    loss.set(title="Loss", ylabel="mean cross-entropy (nats, log scale)", yscale="log")
+    accuracy.legend(loc="lower right")
+    return figure
+
+
+def _training_and_validation(axes: Axes, history: pd.DataFrame, quantity: str) -> None:
+    axes.plot(
+        history["epoch"],
+        history[f"training_{quantity}"],
+        "o--",
+        color=BLUE,
+        label="training (running mean, with dropout)",
+    )
+    axes.plot(history["epoch"], history[f"validation_{quantity}"], "s-", color=ORANGE, label="validation")
+    axes.set(xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+
+
+def confusion_matrix(counts: NDArray[np.int64]) -> Figure:
+    """Draw counts of (actual, predicted) digits; the shade is each cell's share of its row's errors."""
+    errors = counts.astype(float)
+    np.fill_diagonal(errors, 0)
+    total = int(counts.sum())
+    wrong = int(errors.sum())
+    figure = Figure(figsize=(7.2, 7.2), layout="constrained")
+    axes = figure.subplots()
+    darkest = max(errors.max(), 1)
+    axes.imshow(errors, cmap="Oranges", vmin=0, vmax=1.6 * darkest)
+    for (actual, predicted), count in np.ndenumerate(counts):
+        right = actual == predicted
+        axes.text(
+            predicted,
+            actual,
+            f"{count:,}" if count else "·",
+            ha="center",
+            va="center",
+            fontweight="bold" if right else "normal",
+            color=BLUE if right else "black" if count else "0.6",
+        )
+    digits = range(len(counts))
+    axes.set(
+        title=f"Confusion matrix: {total - wrong:,} of {total:,} test images right",
+        xlabel="predicted digit",
+        ylabel="actual digit",
+        xticks=digits,
+        yticks=digits,
+    )
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+MISTAKES = 30
+
+
+def most_confident_mistakes(
+    images: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    predicted: NDArray[np.intp],
+    confidence: NDArray[np.float32],
+) -> Figure:
+    """Draw the images (n, 28, 28) that were misclassified with the highest confidence, surest first."""
+    wrong = np.flatnonzero(predicted != labels)
+    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    rows, columns = 5, 6
+    figure = Figure(figsize=(9, 9.2), layout="constrained")
+    figure.suptitle(
+        f"The {len(shown)} most confident of {len(wrong):,} mistakes on {len(labels):,} test images",
+        fontweight="bold",
+    )
+    grid = figure.subplots(rows, columns).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, index in zip(grid, shown, strict=False):
+        axes.imshow(images[index], cmap="gray_r", vmin=0, vmax=1)
+        axes.set_title(
+            f"{labels[index]}, taken for {predicted[index]}\n{confidence[index]:.1%} sure, no. {index}",
+            fontsize=9,
+            fontweight="normal",
+            loc="center",
+        )
+    return figure

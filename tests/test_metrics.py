@@ -1,0 +1,69 @@
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stages.metrics import accuracy_and_loss, calibration_error, full_report
+
+
+def certain(predicted: list[int], confidence: float = 1.0) -> NDArray[np.float32]:
+    """Probabilities of these predictions, the rest spread evenly."""
+    probabilities = np.full((len(predicted), 10), (1 - confidence) / 9, np.float32)
+    probabilities[np.arange(len(predicted)), predicted] = confidence
+    return probabilities
+
+
+def labels(*digits: int) -> NDArray[np.uint8]:
+    return np.array(digits, np.uint8)
+
+
+def test_accuracy_and_loss_by_hand() -> None:
+    # Two right with probability 0.8, one wrong, whose digit got 0.2 / 9.
+    figures = accuracy_and_loss(labels(0, 1, 2), certain([0, 1, 3], 0.8))
+    assert figures["accuracy"] == pytest.approx(2 / 3, abs=1e-6)
+    assert figures["loss"] == pytest.approx(-(2 * math.log(0.8) + math.log(0.2 / 9)) / 3, abs=1e-6)
+
+
+def test_certain_and_right_is_no_loss_and_certain_and_wrong_a_finite_one() -> None:
+    assert accuracy_and_loss(labels(7), certain([7])) == {"accuracy": 1.0, "loss": 0.0}
+    wrong = accuracy_and_loss(labels(7), certain([1]))
+    assert wrong["accuracy"] == 0
+    assert 10 < wrong["loss"] < 1_000
+
+
+def test_full_report_by_hand() -> None:
+    # Actual 0 0 0 1 1 2, predicted 0 0 1 1 1 0; 3-9 do not occur.
+    report = full_report(labels(0, 0, 0, 1, 1, 2), certain([0, 0, 1, 1, 1, 0]))
+    assert report["accuracy"] == pytest.approx(4 / 6, abs=1e-6)
+    assert report["errors"] == 2
+    zero, one, two = report["per_class"][:3]
+    assert zero == {"digit": 0, "images": 3, "precision": 0.666667, "recall": 0.666667, "f1": 0.666667}
+    assert one == {"digit": 1, "images": 2, "precision": 0.666667, "recall": 1.0, "f1": 0.8}
+    assert two == {"digit": 2, "images": 1, "precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert report["precision"] == pytest.approx((2 / 3 + 2 / 3) / 10, abs=1e-6)
+    assert report["recall"] == pytest.approx((2 / 3 + 1) / 10, abs=1e-6)
+    assert report["f1"] == pytest.approx((2 / 3 + 0.8) / 10, abs=1e-6)
+    assert report["calibration_error"] == pytest.approx(2 / 6, abs=1e-6)
+
+
+def test_a_perfect_model_is_perfect() -> None:
+    digits = labels(*range(10), *range(10))
+    report = full_report(digits, certain(list(digits)))
+    assert (report["accuracy"], report["errors"], report["calibration_error"]) == (1, 0, 0)
+    assert (report["precision"], report["recall"], report["f1"]) == (1, 1, 1)
+
+
+def test_calibration_error_by_hand() -> None:
+    # Three of four right at 0.75 is perfectly calibrated.
+    assert calibration_error(labels(0, 1, 2, 3), certain([0, 1, 2, 4], 0.75)) == pytest.approx(0, abs=1e-6)
+    # Two bins: half of all at 0.95 and right, half at 0.55 and wrong: (0.05 + 0.55) / 2.
+    both = np.concatenate([certain([0, 1], 0.95), certain([2, 3], 0.55)])
+    assert calibration_error(labels(0, 1, 9, 9), both) == pytest.approx(0.3, abs=1e-6)
+
+
+def test_a_bin_is_closed_above() -> None:
+    # With two bins, 0.5 is in the lower and a little more in the upper: the gaps of opposite sign do not cancel.
+    probabilities = np.array([[0.5, 0.5], [0.500001, 0.499999]], np.float32)
+    assert calibration_error(labels(0, 1), probabilities, bins=2) == pytest.approx(0.5, abs=1e-5)
+    assert calibration_error(labels(0, 1), probabilities, bins=1) == pytest.approx(0, abs=1e-5)
