@@ -1,0 +1,390 @@
+"""The whole pipeline by the real `dvc` in a clone, on small embedded digits."""
+
+import csv
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from stages import evaluate, train
+from stages.errors import InputError
+from tests.conftest import DIVERGING, ROOT, SMALL, changed_params, write_params
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+OUTPUTS = sorted(
+    next(iter(output))
+    for stage in PIPELINE["stages"].values()
+    for kind in ("outs", "metrics", "plots")
+    for output in stage.get(kind, [])
+)
+
+
+class Clone:
+    """A working copy and the commands typed in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "GIT_AUTHOR_NAME": "A",
+            "GIT_AUTHOR_EMAIL": "a@example.org",
+            "GIT_COMMITTER_NAME": "A",
+            "GIT_COMMITTER_EMAIL": "a@example.org",
+        }
+
+    def run(self, *command: str, fails: bool = False, **options: Any) -> str:
+        """Run a command that must succeed, or must fail, and return what it printed."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, **options
+        )
+        printed = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, printed
+        return printed if fails else done.stdout
+
+    def json(self, *command: str) -> Any:
+        return json.loads(self.run(*command))
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def content(self) -> dict[str, bytes]:
+        """What all outputs hold, file for file."""
+        files = [
+            path
+            for output in OUTPUTS
+            for path in sorted(
+                (self.folder / output).rglob("*") if (self.folder / output).is_dir() else [self.folder / output]
+            )
+        ]
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A repository of these files, run on small parameters and committed, as `first`; tests copy it."""
+    clone = Clone(tmp_path_factory.mktemp("team") / "first")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        target = clone.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # The committed run is of the real images: this one starts without.
+        if (ROOT / name).exists() and not name.startswith("reports/") and name != "dvc.lock":
+            shutil.copy2(ROOT / name, target)
+    write_params(clone.folder, **SMALL)
+    clone.run("git", "init", "--quiet", "--initial-branch=main")
+    clone.run("dvc", "repro")
+    clone.commit("First run")
+    clone.run("git", "tag", "first")
+    return clone
+
+
+@pytest.fixture
+def clone(first_run: Clone, tmp_path: Path) -> Clone:
+    """A copy of the first run to change, with its cache and beside an empty storage."""
+    shutil.copytree(first_run.folder, tmp_path / "clone", symlinks=True)
+    return Clone(tmp_path / "clone")
+
+
+@pytest.fixture(scope="session")
+def second_run(first_run: Clone) -> Clone:
+    """The first run and a second commit with other dropout, made in a copy."""
+    clone = Clone(first_run.folder.parent / "second")
+    shutil.copytree(first_run.folder, clone.folder, symlinks=True)
+    write_params(clone.folder, **SMALL, model__dropout=0.5)
+    clone.run("dvc", "repro")
+    clone.commit("More dropout")
+    return clone
+
+
+# Which stages run
+
+
+def test_every_output_is_made_and_nothing_is_left_to_do(first_run: Clone) -> None:
+    assert all((first_run.folder / output).exists() for output in OUTPUTS)
+    assert first_run.json("dvc", "status", "--json") == {}
+    assert "Data and pipelines are up to date." in first_run.run("dvc", "repro")
+    assert first_run.run("git", "status", "--porcelain") == ""
+
+
+def stale_stages(clone: Clone) -> set[str]:
+    return set(clone.json("dvc", "status", "--json"))
+
+
+READERS = {"prepare": {"prepare"}, "model": {"train"}, "train": {"train"}, "augment": {"train"}}
+OTHER_VALUES: dict[str, dict[str, Any]] = {
+    "prepare": {"dataset": "mnist", "validation_size": 100, "seed": 1},
+    "model": {"lstm_units": [16, 16], "activation": "tanh", "dropout": 0.3, "dense_units": 16},
+    "train": {
+        "epochs": 3, "batch_size": 32, "optimizer": "sgd", "learning_rate": 0.02, "warmup": 0.1,
+        "schedule": "constant", "seed": 1,
+    },
+    "augment": {"shift": 1, "rotation": 5, "shear": 5, "scale": 0.1},
+}  # fmt: skip
+
+
+def test_each_parameter_makes_the_stage_stale_that_reads_it(clone: Clone) -> None:
+    assert {section: set(values) for section, values in OTHER_VALUES.items()} == {
+        section: set(values) for section, values in changed_params().items()
+    }
+    for section, values in OTHER_VALUES.items():
+        for name, value in values.items():
+            write_params(clone.folder, **(SMALL | {f"{section}__{name}": value}))
+            assert stale_stages(clone) == READERS[section], name
+
+
+def test_each_file_makes_the_stages_stale_that_depend_on_it(clone: Clone) -> None:
+    files = [
+        *sorted(clone.folder.glob("stages/*.py")),
+        *clone.folder.glob("requirements*.txt"),
+        clone.folder / "README.md",
+    ]
+    for file in files:
+        name = str(file.relative_to(clone.folder))
+        before = file.read_bytes()
+        file.write_bytes(before + b"\n# changed\n")
+        readers = {stage for stage, described in PIPELINE["stages"].items() if name in described["deps"]}
+        assert stale_stages(clone) == readers, name
+        assert bool(readers) == (name.startswith("stages/") or name == "requirements.txt"), name
+        file.write_bytes(before)
+    assert stale_stages(clone) == set()
+
+
+def test_an_experiment_reruns_what_its_parameter_reaches(clone: Clone) -> None:
+    printed = clone.run("dvc", "exp", "run", "--name", "wider", "--set-param", "model.dense_units=16")
+    assert "Stage 'prepare' didn't change, skipping" in printed
+    assert "Running stage 'train'" in printed
+    assert "Running stage 'evaluate'" in printed
+    shown = clone.json("dvc", "exp", "show", "--json")
+    experiment = shown[1]["experiments"][0]["revs"][0]
+    assert experiment["name"] == "wider"
+    assert experiment["data"]["params"]["params.yaml"]["data"]["model"]["dense_units"] == 16
+
+
+def test_going_back_to_earlier_parameters_restores_without_training(clone: Clone) -> None:
+    first = clone.content()
+    write_params(clone.folder, **SMALL, train__seed=1)
+    clone.run("dvc", "repro")
+    second = clone.content()  # never committed
+    assert second["models/lstm.keras"] != first["models/lstm.keras"]
+    assert second["data/processed/train.npz"] == first["data/processed/train.npz"]
+    for parameters, expected in (({}, first), ({"train__seed": 1}, second)):
+        write_params(clone.folder, **SMALL, **parameters)
+        printed = clone.run("dvc", "repro")
+        assert "Stage 'train' is cached - skipping run" in printed
+        assert "Stage 'evaluate' is cached - skipping run" in printed
+        assert clone.content() == expected
+
+
+def test_the_same_inputs_give_the_same_bytes(clone: Clone) -> None:
+    clone.run("dvc", "repro", "--force")
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
+# What people look at
+
+
+def test_metrics_are_shown_and_compared(second_run: Clone) -> None:
+    recorded = json.loads((second_run.folder / "reports/metrics.json").read_text())
+    shown = second_run.json("dvc", "metrics", "show", "--json")[""]["data"]["reports/metrics.json"]["data"]
+    assert shown["test"]["accuracy"] == recorded["test"]["accuracy"]
+    assert "per_class" not in shown["test"]
+    first = json.loads(second_run.run("git", "show", "first:reports/metrics.json"))
+    diff = second_run.json("dvc", "metrics", "diff", "first", "HEAD", "--json")["reports/metrics.json"]
+    assert diff["test.loss"]["old"] == first["test"]["loss"]
+    assert diff["test.loss"]["new"] == recorded["test"]["loss"]
+    assert second_run.json("dvc", "params", "diff", "first", "HEAD", "--json") == {
+        "params.yaml": {"model.dropout": {"old": 0.2, "new": 0.5, "diff": pytest.approx(0.3)}}
+    }
+
+
+def data_of(plot: Any) -> list[dict[str, Any]]:
+    """The rows drawn by a plot, whichever revision they are of."""
+    rows: list[dict[str, Any]] = plot[0]["anchor_definitions"]["<DVC_METRIC_DATA>"]
+    return rows
+
+
+def test_plots_are_shown_with_what_was_measured(second_run: Clone) -> None:
+    shown = second_run.json("dvc", "plots", "show", "--json", "--split")["data"]
+    assert set(shown) == {
+        "accuracy",
+        "loss",
+        "confusion_normalized",
+        "reports/history.csv",
+        "reports/predictions.csv",
+        "reports/confusion_matrix.csv",
+        "reports/confusion_matrix.png",
+        "reports/learning_curves.png",
+        "reports/mistakes.png",
+    }
+    with (second_run.folder / "reports/history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    for quantity in ("accuracy", "loss"):
+        rows = data_of(shown[quantity])
+        drawn = {(row["field"], row["epoch"]): row[row["field"]] for row in rows}
+        assert drawn == {
+            (f"{part}_{quantity}", epoch["epoch"]): epoch[f"{part}_{quantity}"]
+            for part in ("training", "validation")
+            for epoch in history
+        }
+    with (second_run.folder / "reports/predictions.csv").open() as file:
+        predictions = list(csv.DictReader(file))
+    for plot in ("confusion_normalized", "reports/predictions.csv"):
+        assert [(row["actual"], row["predicted"]) for row in data_of(shown[plot])] == [
+            (row["actual"], row["predicted"]) for row in predictions
+        ]
+    assert len(predictions) == 359
+
+
+def test_the_normalized_confusion_is_by_actual_digit(second_run: Clone) -> None:
+    content = second_run.json("dvc", "plots", "show", "confusion_normalized", "--json")["data"]
+    (plot,) = content["confusion_normalized"]
+    template = plot["content"]
+    shares = [step for step in template["spec"]["transform"] if "joinaggregate" in step]
+    assert shares[0]["groupby"] == ["actual"]
+    assert template["spec"]["encoding"]["y"]["field"] == "actual"
+
+
+def test_plots_of_two_commits_are_drawn_together(second_run: Clone) -> None:
+    diff = second_run.json("dvc", "plots", "diff", "first", "HEAD", "--json", "--split")["data"]
+    for plot in ("accuracy", "loss", "confusion_normalized", "reports/predictions.csv", "reports/confusion_matrix.csv"):
+        assert diff[plot][0]["revisions"] == ["first", "HEAD"]
+        assert {row["rev"] for row in data_of(diff[plot])} == {"first", "HEAD"}
+    assert {picture["revisions"][0] for picture in diff["reports/mistakes.png"]} == {"first", "HEAD"}
+    page = second_run.folder / "dvc_plots/index.html"
+    second_run.run("dvc", "plots", "diff", "first", "HEAD")
+    assert "Accuracy after each epoch" in page.read_text()
+    assert "Test errors by actual and predicted digit" in page.read_text()
+
+
+# Sharing
+
+
+def test_a_clone_beside_it_gets_everything_by_pull(clone: Clone, tmp_path: Path) -> None:
+    clone.run("dvc", "push")
+    clone.run("git", "clone", "--quiet", str(clone.folder), str(tmp_path / "other"))
+    other = Clone(tmp_path / "other")
+    # The evidence is there before anything is pulled.
+    assert other.json("dvc", "metrics", "show", "--json") == clone.json("dvc", "metrics", "show", "--json")
+    assert not (other.folder / "models/lstm.keras").exists()
+    other.run("dvc", "pull")
+    assert other.json("dvc", "status", "--json") == {}
+    assert other.content() == clone.content()
+    assert "Data and pipelines are up to date." in other.run("dvc", "repro")
+
+
+def test_dvc_sends_no_analytics() -> None:
+    config = Clone(ROOT).run("dvc", "config", "--list")
+    assert "core.analytics=false" in config
+
+
+# Bad input
+
+
+def error_of(printed: str) -> str:
+    assert "Traceback" not in printed
+    (line,) = re.findall(r"^error: .*$", printed, re.MULTILINE)
+    return line
+
+
+@pytest.fixture
+def spoiled(clone: Clone) -> Iterator[Clone]:
+    """A clone that a test spoils, and that the documented commands must then bring back."""
+    before = clone.content()
+    yield clone
+    clone.run("git", "restore", "dvc.lock", "params.yaml", "reports")
+    clone.run("dvc", "checkout", "--force")
+    assert clone.content() == before
+    assert clone.json("dvc", "status", "--json") == {}
+
+
+def test_a_bad_parameter_stops_the_stage_that_runs_and_nothing_is_lost(spoiled: Clone) -> None:
+    # Of another section than the one that makes prepare run: the whole file is checked.
+    write_params(spoiled.folder, **(SMALL | {"prepare__seed": 1, "train__epochs": 0}))
+    printed = spoiled.run("dvc", "repro", fails=True)
+    assert error_of(printed) == (
+        "error: params.yaml: train.epochs: Input should be greater than or equal to 1, found 0"
+    )
+
+
+def test_a_misspelt_parameter_is_named(spoiled: Clone) -> None:
+    text = (spoiled.folder / "params.yaml").read_text()
+    (spoiled.folder / "params.yaml").write_text(text.replace("dropout:", "drop_out:"))
+    printed = spoiled.run("dvc", "repro", fails=True)
+    assert error_of(printed) == "error: params.yaml: model.dropout is missing; model.drop_out is unknown"
+
+
+def test_a_training_that_diverges_hands_on_no_model(spoiled: Clone) -> None:
+    write_params(spoiled.folder, **(SMALL | DIVERGING))
+    printed = spoiled.run("dvc", "repro", fails=True)
+    assert "diverged in epoch 1" in error_of(printed)
+    assert not (spoiled.folder / "models/lstm.keras").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "damaged", "message"),
+    [
+        (train, "data/processed/train.npz", r"data/processed/train\.npz: damaged"),
+        (train, "data/processed/validation.npz", r"data/processed/validation\.npz: damaged"),
+        (evaluate, "data/processed/test.npz", r"data/processed/test\.npz: damaged"),
+        (evaluate, "models/lstm.keras", r"models/lstm\.keras: damaged or unsafe"),
+        (evaluate, "reports/history.csv", r"reports/history\.csv: no table|expected the numbers"),
+    ],
+)
+def test_a_damaged_or_missing_input_is_named(
+    stage: ModuleType, damaged: str, message: str, clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clone.folder)
+    path = Path(damaged)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=message):
+        stage.main()
+    path.unlink()
+    with pytest.raises(InputError, match=f"{damaged}: not found"):
+        stage.main()
+    # The way back that the errors name.
+    clone.run("git", "restore", "reports")
+    clone.run("dvc", "checkout", "--force")
+    assert clone.json("dvc", "status", "--json") == {}
+
+
+@pytest.mark.parametrize(("stage", "limit"), [("prepare", 100_000), ("train", 5_000), ("evaluate", 1_000)])
+def test_a_full_disk_is_one_line_and_leaves_earlier_files_whole(stage: str, limit: int, clone: Clone) -> None:
+    before = clone.content()
+    # A limit on the size of files fails a write as a full disk does, without the rights to mount one.
+    printed = clone.run(
+        "python", "-m", f"stages.{stage}",
+        fails=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+    assert "make room" in error_of(printed)
+    after = clone.content()
+    whole = {path for path, content in after.items() if content == before[path]}
+    assert whole == set(after), "a cut file stands under its final name"
+    assert not list(clone.folder.glob("*/.*.npz")) + list(clone.folder.glob("models/.*.keras"))
+
+
+def test_predictions_and_matrix_agree(first_run: Clone) -> None:
+    with (first_run.folder / "reports/predictions.csv").open() as file:
+        predictions = [(int(row["actual"]), int(row["predicted"])) for row in csv.DictReader(file)]
+    with (first_run.folder / "reports/confusion_matrix.csv").open() as file:
+        matrix = np.array([[int(count) for count in row[1:]] for row in list(csv.reader(file))[1:]])
+    counted = np.zeros((10, 10), int)
+    for pair in predictions:
+        counted[pair] += 1
+    np.testing.assert_array_equal(matrix, counted)
