@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stages import dataset
-from stages.errors import InputError
+from stages.errors import RESTORE, InputError
 from stages.files import replacing
 from stages.runtime import keras
 
@@ -49,14 +49,13 @@ def load(path: Path) -> keras.Model:
         raise InputError(f"{path}: not found; make it with `dvc repro train` or fetch it with `dvc pull`")
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        found = f"{model.input_shape} to {model.output_shape}"
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever a damaged or malicious file makes Keras raise
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{path}: damaged or unsafe, Keras refuses it ({reason}); {_REMEDY}") from None
+        raise InputError(f"{path}: damaged or unsafe, Keras refuses it ({reason}); {RESTORE}") from None
     expected = f"{(None, dataset.SIDE, dataset.SIDE)} to {(None, dataset.CLASSES)}"
-    found = f"{model.input_shape} to {model.output_shape}"
     if found != expected:
-        raise InputError(f"{path}: expected a model from {expected}, found one from {found}; {_REMEDY}")
+        raise InputError(f"{path}: expected a model from {expected}, found one from {found}; {RESTORE}")
     return model
-
-
-_REMEDY = "bring it back with `dvc checkout --force`, or remove it and run `dvc repro`"

@@ -1,13 +1,12 @@
 """The .npz files between the stages: labelled images, normalized."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.errors import InputError
+from stages.errors import RESTORE, InputError
 from stages.files import replacing
 
 SIDE = 28  # pixels
@@ -45,22 +44,21 @@ def load(path: Path) -> Dataset:
             images, labels = arrays["images"], arrays["labels"]
     except FileNotFoundError:
         raise InputError(f"{path}: not found; make it with `dvc repro prepare` or fetch it with `dvc pull`") from None
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: damaged or no .npz of images and labels ({error}); {_REMEDY}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a damaged or malicious file makes NumPy raise
+        raise InputError(f"{path}: damaged or no .npz of images and labels ({error}); {RESTORE}") from None
     if images.dtype != np.float32 or images.size == 0 or images.shape[1:] != (SIDE, SIDE):
         raise InputError(
             f"{path}: expected float32 images of shape (n, {SIDE}, {SIDE}), "
-            f"found {images.dtype} of shape {images.shape}; {_REMEDY}"
+            f"found {images.dtype} of shape {images.shape}; {RESTORE}"
         )
     if labels.dtype != np.uint8 or labels.shape != images.shape[:1] or labels.max() >= CLASSES:
         raise InputError(
             f"{path}: expected {len(images)} uint8 labels of 0-{CLASSES - 1}, "
-            f"found {labels.dtype} of shape {labels.shape}; {_REMEDY}"
+            f"found {labels.dtype} of shape {labels.shape}; {RESTORE}"
         )
     # The comparison is false for NaN too.
     if not (images.min() >= 0 and images.max() <= 1):
-        raise InputError(f"{path}: expected pixels between 0 and 1, found others; {_REMEDY}")
+        raise InputError(f"{path}: expected pixels between 0 and 1, found others; {RESTORE}")
     return Dataset(images, labels)
-
-
-_REMEDY = "bring it back with `dvc checkout --force`, or remove it and run `dvc repro`"

@@ -5,6 +5,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# The remedy for a damaged output.
+RESTORE = "bring it back with `dvc checkout --force`, or remove it and run `dvc repro`"
+
 
 class InputError(Exception):
     """The input is at fault; the message says what, where, expected, found and the remedy."""

@@ -9,14 +9,13 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix
 
 from stages import archive, dataset, figures, metrics
-from stages.errors import one_line_errors
+from stages.errors import RESTORE, InputError, one_line_errors
 from stages.files import replacing
 from stages.history import HISTORY, load_history
+from stages.model import make_predictor
 from stages.params import load_params
-from stages.runtime import keras
 
 REPORTS = Path("reports")
-BATCH = 500  # images; nothing but speed and memory depends on it
 
 
 def main() -> None:
@@ -25,15 +24,16 @@ def main() -> None:
     history = load_history(HISTORY)
     train, validation, test = (dataset.load(path) for path in (dataset.TRAIN, dataset.VALIDATION, dataset.TEST))
 
-    probabilities = predict(model, test)
+    predict = make_predictor(model)
+    of_train, of_validation, of_test = (checked(predict(part.images)) for part in (train, validation, test))
+    predicted, confidence = of_test.argmax(axis=1), of_test.max(axis=1)
+    counts = confusion_matrix(test.labels, predicted, labels=list(metrics.DIGITS))
     report = {
-        "train": metrics.accuracy_and_loss(train.labels, predict(model, train)),
-        "validation": metrics.accuracy_and_loss(validation.labels, predict(model, validation)),
-        "test": metrics.full_report(test.labels, probabilities),
+        "train": metrics.accuracy_and_loss(train.labels, of_train),
+        "validation": metrics.accuracy_and_loss(validation.labels, of_validation),
+        "test": metrics.full_report(test.labels, of_test),
         "model": {"parameters": model.count_params(), "bytes": archive.MODEL.stat().st_size},
     }
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    counts = confusion_matrix(test.labels, predicted, labels=list(metrics.DIGITS))
 
     save_json(report, REPORTS / "metrics.json")
     save_table(
@@ -52,8 +52,17 @@ def main() -> None:
     )
 
 
-def predict(model: keras.Model, images: dataset.Dataset) -> metrics.Probabilities:
-    return np.asarray(model.predict(images.images, batch_size=BATCH, verbose=0), np.float32)
+def checked(outputs: metrics.Probabilities) -> metrics.Probabilities:
+    """Pass a model's outputs on if they are probabilities.
+
+    Raises `InputError` if they are not: not finite, negative, or with a sum other than 1.
+    """
+    # The comparisons are false for NaN too.
+    if not (outputs.min() >= 0 and np.abs(outputs.sum(axis=1) - 1).max() < 1e-3):
+        raise InputError(
+            f"{archive.MODEL}: expected probabilities with a sum of 1 for every image, found others; {RESTORE}"
+        )
+    return outputs
 
 
 def save_json(value: Any, path: Path) -> None:

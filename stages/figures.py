@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from numpy.typing import NDArray
 
 from stages.files import replacing
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette
 
+mpl.rcdefaults()  # whatever the user's matplotlibrc says
 mpl.rcParams.update(
     {
         "font.family": "DejaVu Sans",  # comes with Matplotlib: the same everywhere
@@ -39,14 +40,17 @@ def learning_curves(history: pd.DataFrame) -> Figure:
 
     `history` has the columns epoch, training_accuracy, training_loss, validation_accuracy and validation_loss.
     """
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
     accuracy, loss = figure.subplots(1, 2)
     _training_and_validation(accuracy, history, "accuracy")
     accuracy.set(title="Accuracy", ylabel="images classified correctly")
     accuracy.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     _training_and_validation(loss, history, "loss")
     loss.set(title="Loss", ylabel="mean cross-entropy (nats, log scale)", yscale="log")
-    accuracy.legend(loc="lower right")
+    loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    loss.yaxis.set_major_formatter("{x:g}")
+    loss.yaxis.set_minor_formatter(NullFormatter())
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -65,7 +69,7 @@ def _training_and_validation(axes: Axes, history: pd.DataFrame, quantity: str) -
 
 
 def confusion_matrix(counts: NDArray[np.int64]) -> Figure:
-    """Draw counts of (actual, predicted) digits; the shade is each cell's share of its row's errors."""
+    """Draw counts of (actual, predicted) digits; the more errors in a cell, the darker it is."""
     errors = counts.astype(float)
     np.fill_diagonal(errors, 0)
     total = int(counts.sum())
@@ -87,7 +91,7 @@ def confusion_matrix(counts: NDArray[np.int64]) -> Figure:
         )
     digits = range(len(counts))
     axes.set(
-        title=f"Confusion matrix: {total - wrong:,} of {total:,} test images right",
+        title=f"Confusion matrix: {total - wrong:,} of {total:,} test images right, {wrong:,} wrong",
         xlabel="predicted digit",
         ylabel="actual digit",
         xticks=digits,

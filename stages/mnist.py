@@ -105,7 +105,7 @@ def fetch(
             try:
                 paths.append(Path(store.fetch(file.name, downloader=download)))
                 break
-            except (requests.RequestException, OSError, ValueError) as error:
+            except (requests.RequestException, _SourceError, ValueError) as error:
                 reasons[source] = " ".join(str(error).split())
         else:
             raise InputError(_no_source(file, reasons))
@@ -118,6 +118,10 @@ def _no_source(file: IdxFile, reasons: dict[str, str]) -> str:
         f"{file.name}: no source has it. Tried {tried}. Ways out: set {MIRROR_VARIABLE} to a URL or a folder "
         "with the four files, fetch the team's copy with `dvc pull`, or try the pipeline without MNIST: `make demo`"
     )
+
+
+class _SourceError(Exception):
+    """A source cannot be read, and trying again would not help. (An `OSError` is of this machine's cache folder.)"""
 
 
 class _Download:
@@ -133,7 +137,11 @@ class _Download:
             if urlsplit(url).scheme in ("http", "https"):
                 self._stream(url, target)
             else:
-                with Path(url).open("rb") as source:
+                try:
+                    source = Path(url).expanduser().open("rb")
+                except OSError as error:
+                    raise _SourceError(error) from None
+                with source:
                     shutil.copyfileobj(source, target)
 
     def _stream(self, url: str, target: BinaryIO) -> None:
@@ -144,15 +152,17 @@ class _Download:
             requests.get(
                 url, stream=True, timeout=min(self.silence, self._remaining()), headers={"Accept-Encoding": "identity"}
             ) as response,
-            tqdm(total=self.file.size, desc=self.file.name, unit="B", unit_scale=True) as progress,
+            tqdm(total=self.file.size, desc=self.file.name, unit="B", unit_scale=True, disable=None) as progress,
         ):
             response.raise_for_status()
             try:
                 # read1 returns what has come, so that a trickle meets the deadline too.
+                received = 0
                 while chunk := response.raw.read1(1 << 16):
                     self._remaining()
                     progress.update(len(chunk))
-                    if progress.n > self.file.size:
+                    received += len(chunk)
+                    if received > self.file.size:
                         raise ValueError(f"expected {self.file.size:,} bytes, found more")
                     target.write(chunk)
             except urllib3.exceptions.HTTPError as error:

@@ -1,8 +1,15 @@
 """The network, from its parameters."""
 
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
 from stages import dataset
 from stages.params import Model
-from stages.runtime import keras
+from stages.runtime import keras, tf
+
+PREDICTION_BATCH = 1_000  # images; two halves of it run side by side
 
 
 def build(params: Model, *, seed: int) -> keras.Model:
@@ -26,3 +33,24 @@ def build(params: Model, *, seed: int) -> keras.Model:
         keras.layers.Dense(dataset.CLASSES, activation="softmax", name="digit"),
     ]
     return keras.Sequential(layers, name="lstm")
+
+
+def make_predictor(network: keras.Model) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Make the function that computes a network's probabilities (n, 10) of images (n, 28, 28), for any n."""
+
+    @tf.function(autograph=False)
+    def half(images: tf.Tensor) -> tf.Tensor:
+        return network(images, training=False)
+
+    @tf.function(autograph=False)
+    def batch(images: tf.Tensor) -> tf.Tensor:
+        return tf.concat([half(part) for part in tf.split(images, 2)], axis=0)
+
+    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        # The last batch is filled up, so that the shape is always the same and traced once.
+        missing = -len(images) % PREDICTION_BATCH
+        filled = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.float32)])
+        batches = [batch(part) for part in np.split(filled, len(filled) // PREDICTION_BATCH)]
+        return np.concatenate(batches)[: len(images)]
+
+    return predict

@@ -11,7 +11,8 @@ from stages.errors import InputError
 
 PATH = Path("params.yaml")
 
-Count = Annotated[int, Field(ge=1, le=100_000)]
+Count = Annotated[int, Field(ge=1, le=10_000)]
+Units = Annotated[int, Field(ge=1, le=1_024)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -27,10 +28,10 @@ class Prepare(Section):
 
 
 class Model(Section):
-    lstm_units: Annotated[list[Count], Field(min_length=1, max_length=16)]
+    lstm_units: Annotated[list[Units], Field(min_length=1, max_length=8)]
     activation: Literal["relu", "tanh", "sigmoid", "elu", "softplus", "softsign"]
-    dropout: Fraction
-    dense_units: Count
+    dropout: Annotated[float, Field(ge=0, le=0.95)]
+    dense_units: Units
 
 
 class Train(Section):
@@ -60,7 +61,7 @@ class Params(Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """Numbers as YAML 1.2 and so DVC read them: 1e-3 is one, 1:30 is not, and 010 (eight or ten?) is text."""
+    """Numbers as YAML 1.2 and so DVC read them: 1e-3 is one, 1:30 is not. 010 (eight or ten?) and 0o10 are text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the base class's own table, copied without its numbers
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float"))]
@@ -68,11 +69,13 @@ class _Loader(yaml.SafeLoader):
     }
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9]*)$"), "-+0123456789")
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$"), "-+0123456789"
+)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
-        r"^([-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"^([-+]?(\.[0-9]+|[0-9][0-9_]*\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
         r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
     ),
     "-+.0123456789",
@@ -106,7 +109,9 @@ def _fault(error: Any) -> str:
         case "missing":
             return f"{name} is missing"
         case "extra_forbidden":
-            return f"{name} is unknown"
+            *above, _ = error["loc"]
+            section: Any = Params.model_fields[above[0]].annotation if above else Params
+            return f"{name} is unknown, expected {', '.join(section.model_fields)}"
         case "model_type":
             return f"{name} must be a mapping of names to values, found {found}"
         case _:

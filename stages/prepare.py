@@ -1,5 +1,6 @@
 """MNIST, downloaded and verified -> data/raw; normalized and split -> data/processed/*.npz."""
 
+import os
 import shutil
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -61,13 +62,15 @@ def digits_images() -> tuple[Dataset, Dataset]:
 
 def fill_raw(originals: list[Path]) -> None:
     """Make data/raw hold exactly these files."""
-    fresh = RAW.with_name(f".{RAW.name}")
-    shutil.rmtree(fresh, ignore_errors=True)
+    fresh = RAW.with_name(f".{RAW.name}.{os.getpid()}")
     fresh.mkdir(parents=True)
-    for original in originals:
-        shutil.copyfile(original, fresh / original.name)
-    shutil.rmtree(RAW, ignore_errors=True)
-    fresh.replace(RAW)
+    try:
+        for original in originals:
+            shutil.copyfile(original, fresh / original.name)
+        shutil.rmtree(RAW, ignore_errors=True)
+        fresh.replace(RAW)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def normalized(images: ArrayLike, labels: ArrayLike, *, white: int) -> Dataset:

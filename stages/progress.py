@@ -31,10 +31,12 @@ class Progress:
         """Tell of a finished epoch."""
         seconds = time.monotonic() - self._started
         left = seconds / epoch.epoch * (self._epochs - epoch.epoch)
-        tqdm.write(
-            f"epoch {epoch.epoch}/{self._epochs}: "
-            f"training accuracy {epoch.training_accuracy:.2%}, loss {epoch.training_loss:.4f}; "
-            f"validation accuracy {epoch.validation_accuracy:.2%}, loss {epoch.validation_loss:.4f}; "
-            f"{seconds:.0f} s, {left:.0f} s left"
-        )
+        with tqdm.external_write_mode():
+            print(
+                f"epoch {epoch.epoch}/{self._epochs}: "
+                f"training accuracy {epoch.training_accuracy:.2%}, loss {epoch.training_loss:.4f}; "
+                f"validation accuracy {epoch.validation_accuracy:.2%}, loss {epoch.validation_loss:.4f}; "
+                f"{seconds:.0f} s, {left:.0f} s left",
+                flush=True,
+            )
         self._bar.set_description(f"epoch {min(epoch.epoch + 1, self._epochs)}/{self._epochs}")

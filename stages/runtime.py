@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other projects prefer
 
 
 @contextmanager
@@ -37,8 +38,13 @@ with _quiet_stderr():
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count() or 1)
     tf.config.experimental.enable_op_determinism()
+    # Rewriting the graphs of this project gains nothing and more than doubles the time to the first step.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     tf.zeros(1)
 
 import keras  # noqa: E402 - after TensorFlow, whose noise it would repeat
+
+keras.config.set_floatx("float32")
+keras.config.set_image_data_format("channels_last")
 
 __all__ = ["keras", "tf"]

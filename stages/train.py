@@ -7,12 +7,12 @@ from stages import archive, dataset, model
 from stages.augment import augmented
 from stages.dataset import Dataset
 from stages.errors import InputError, one_line_errors
+from stages.fast import SHARDS, make_gradients
 from stages.history import HISTORY, Epoch, save_history
+from stages.metrics import accuracy_and_loss
 from stages.params import Augment, Params, Train, load_params
 from stages.progress import Progress
 from stages.runtime import keras, tf
-
-VALIDATION_BATCH = 500  # images; nothing but speed and memory depends on it
 
 
 def main() -> None:
@@ -34,30 +34,30 @@ def train(network: keras.Model, params: Params, training: Dataset, validation: D
     epochs = params.train.epochs
     steps = math.ceil(len(training) / params.train.batch_size)
     optimizer = make_optimizer(params.train, steps=epochs * steps)
-    learn = make_learner(network, optimizer)
+    learn, predict = make_learner(network, optimizer, seed=params.train.seed), model.make_predictor(network)
     stream = iter(batches(training, params.train, params.augment))
     with Progress(epochs=epochs, steps=steps) as progress:
         for number in range(1, epochs + 1):
-            loss, correct = 0.0, 0
+            loss = correct = 0.0
             for _ in range(steps):
-                rate = float(optimizer.learning_rate)
-                batch_loss, batch_correct = learn(*next(stream))
+                batch_loss, batch_correct, rate = learn(*next(stream))
                 loss += float(batch_loss)
-                correct += int(batch_correct)
+                correct += float(batch_correct)
                 progress.step()
-            validation_accuracy, validation_loss = score(network, validation)
+            after = accuracy_and_loss(validation.labels, predict(validation.images))
             epoch = Epoch(
                 epoch=number,
                 training_accuracy=correct / len(training),
                 training_loss=loss / len(training),
-                validation_accuracy=validation_accuracy,
-                validation_loss=validation_loss,
-                learning_rate=rate,
+                validation_accuracy=after["accuracy"],
+                validation_loss=after["loss"],
+                learning_rate=float(rate),
             )
             if not math.isfinite(epoch.training_loss + epoch.validation_loss):
                 raise InputError(
-                    f"training diverged in epoch {number}: expected a finite loss, found {epoch.training_loss}; "
-                    "lower train.learning_rate or raise train.warmup in params.yaml"
+                    f"training diverged in epoch {number}: expected finite losses, found {epoch.training_loss} in "
+                    f"training and {epoch.validation_loss} in validation; lower train.learning_rate or raise "
+                    "train.warmup in params.yaml"
                 )
             progress.epoch(epoch)
             yield epoch
@@ -65,7 +65,7 @@ def train(network: keras.Model, params: Params, training: Dataset, validation: D
 
 def make_optimizer(params: Train, *, steps: int) -> keras.optimizers.Optimizer:
     """Make the optimizer with its schedule: up from 0 in a straight line, then down along a cosine, or level."""
-    warmup = round(params.warmup * steps)
+    warmup = min(round(params.warmup * steps), steps - 1)
     rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         warmup_target=params.learning_rate,
@@ -77,44 +77,45 @@ def make_optimizer(params: Train, *, steps: int) -> keras.optimizers.Optimizer:
 
 
 def make_learner(
-    network: keras.Model, optimizer: keras.optimizers.Optimizer
-) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Make the function that learns from one batch and returns the sum of its losses and how many were right."""
+    network: keras.Model, optimizer: keras.optimizers.Optimizer, *, seed: int
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """Make the function that learns from one batch and returns sum of losses, number right, and learning rate."""
+    gradients = make_gradients(network)
     optimizer.build(network.trainable_variables)
 
-    @tf.function(reduce_retracing=True)
-    def learn(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            probabilities = network(images, training=True)
-            loss = tf.reduce_sum(keras.losses.sparse_categorical_crossentropy(labels, probabilities))
-            mean = loss / tf.cast(tf.shape(labels)[0], tf.float32)
-        optimizer.apply(tape.gradient(mean, network.trainable_weights), network.trainable_weights)
-        return loss, tf.math.count_nonzero(tf.argmax(probabilities, axis=1) == tf.cast(labels, tf.int64))
+    @tf.function(autograph=False)
+    def learn(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        rate = tf.identity(optimizer.learning_rate)
+        dropout_seed = tf.stack([tf.cast(seed, tf.int64), tf.cast(optimizer.iterations, tf.int64)])
+        loss, correct, by_variable = gradients(images, labels, weights, dropout_seed)
+        optimizer.apply(by_variable, network.trainable_variables)
+        return loss, correct, rate
 
     return learn
 
 
-def score(network: keras.Model, images: Dataset) -> tuple[float, float]:
-    """Compute accuracy and mean cross-entropy."""
-    probabilities = network.predict(images.images, batch_size=VALIDATION_BATCH, verbose=0)
-    loss = keras.losses.sparse_categorical_crossentropy(images.labels, probabilities)
-    return float((probabilities.argmax(axis=1) == images.labels).mean()), float(tf.reduce_mean(loss))
-
-
 def batches(training: Dataset, params: Train, augment: Augment) -> tf.data.Dataset:
-    """Stream the batches of all epochs. Order and augmentation of each follow from the seed and the epoch alone."""
+    """Stream the batches of all epochs as images, labels and weights of one shape.
+
+    What is left for the last batch of an epoch is filled up with images of weight 0. Order and augmentation follow
+    from the seed and the epoch alone.
+    """
     images, labels = tf.constant(training.images), tf.constant(training.labels)
-    count, size = len(training), params.batch_size
+    count = len(training)
+    shape = (math.ceil(min(params.batch_size, count) / SHARDS) * SHARDS,)
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=tf.stack([params.seed, epoch]))
 
-        def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            chosen = order[start : start + size]
+        def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            chosen = order[start : start + params.batch_size]
+            missing = [[0, shape[0] - tf.size(chosen)]]
+            weights = tf.ensure_shape(tf.pad(tf.ones_like(chosen, tf.float32), missing), shape)
+            chosen = tf.ensure_shape(tf.pad(chosen, missing), shape)
             seed = tf.stack([params.seed, epoch * count + start])
-            return augmented(tf.gather(images, chosen), augment, seed=seed), tf.gather(labels, chosen)
+            return augmented(tf.gather(images, chosen), augment, seed=seed), tf.gather(labels, chosen), weights
 
-        return tf.data.Dataset.range(0, count, size).map(batch)
+        return tf.data.Dataset.range(0, count, params.batch_size).map(batch)
 
     return tf.data.Dataset.range(params.epochs).flat_map(epoch_batches).prefetch(2)
 

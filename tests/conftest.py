@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -26,6 +27,20 @@ def digits(in_empty_folder: Path) -> Dataset:
     assert in_empty_folder  # where prepare puts its raw files
     training, _ = digits_images()
     return training
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers on loopback are asked directly, whatever the user's network needs."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def random_digits(count: int) -> Dataset:
+    """Random images and labels."""
+    rng = np.random.default_rng(0)
+    return Dataset(rng.random((count, 28, 28), np.float32), rng.integers(0, 10, count).astype(np.uint8))
 
 
 # A run of seconds on the embedded digits.

@@ -105,6 +105,13 @@ def test_an_object_that_is_no_keras_layer_is_refused(module: str, name: str, sav
     assert not (tmp_path / "harm").exists()
 
 
+def test_a_model_without_a_shape_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "unbuilt.keras"
+    keras.Sequential([keras.layers.Dense(10)]).save(path)
+    with pytest.raises(InputError, match=r"unbuilt\.keras: damaged or unsafe"):
+        archive.load(path)
+
+
 def test_a_model_of_another_shape_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.keras"
     archive.save(keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(3)]), path)

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -7,18 +8,17 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from stages import archive, dataset, evaluate, model
-from stages.dataset import Dataset
+from stages.errors import InputError
 from stages.history import HISTORY, Epoch, save_history
-from tests.conftest import ROOT, make_params
+from stages.runtime import keras
+from tests.conftest import ROOT, make_params, random_digits
 
 
 @pytest.fixture
 def evaluated(in_empty_folder: Path) -> Path:
     """A folder in which an untrained model has been evaluated on random images."""
-    rng = np.random.default_rng(0)
     for path, count in ((dataset.TRAIN, 30), (dataset.VALIDATION, 20), (dataset.TEST, 40)):
-        images = Dataset(rng.random((count, 28, 28), np.float32), rng.integers(0, 10, count).astype(np.uint8))
-        dataset.save(images, path)
+        dataset.save(random_digits(count), path)
     params = make_params(model__lstm_units=[4], model__dense_units=5)
     archive.save(model.build(params.model, seed=0), archive.MODEL)
     save_history([Epoch(1, 0.1, 2.3, 0.1, 2.3, 0.001)], HISTORY)
@@ -71,3 +71,24 @@ def test_the_same_model_gives_the_same_reports(evaluated: Path) -> None:
     }
     evaluate.main()
     assert reports() == first
+
+
+def test_a_model_of_other_layers_is_measured_too(evaluated: Path) -> None:
+    flat = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
+    archive.save(flat, archive.MODEL)
+    evaluate.main()
+    predicted = flat.predict(dataset.load(dataset.TEST).images, verbose=0).argmax(axis=1)
+    assert pd.read_csv(evaluated / "reports/predictions.csv")["predicted"].tolist() == predicted.tolist()
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda weights: weights * np.nan, lambda weights: weights + 1], ids=["not a number", "no probabilities"]
+)
+def test_a_model_that_gives_no_probabilities_is_refused(spoil: Any, evaluated: Path) -> None:
+    before = (evaluated / "reports/metrics.json").read_bytes()
+    linear = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    linear.set_weights([spoil(weights) for weights in linear.get_weights()])
+    archive.save(linear, archive.MODEL)
+    with pytest.raises(InputError, match=r"models/lstm\.keras: expected probabilities with a sum of 1"):
+        evaluate.main()
+    assert (evaluated / "reports/metrics.json").read_bytes() == before

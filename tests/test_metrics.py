@@ -29,7 +29,10 @@ def test_certain_and_right_is_no_loss_and_certain_and_wrong_a_finite_one() -> No
     assert accuracy_and_loss(labels(7), certain([7])) == {"accuracy": 1.0, "loss": 0.0}
     wrong = accuracy_and_loss(labels(7), certain([1]))
     assert wrong["accuracy"] == 0
-    assert 10 < wrong["loss"] < 1_000
+    # As far as the smallest normal float32.
+    assert wrong["loss"] == pytest.approx(-math.log(2.0**-126), abs=1e-6)
+    unknown = accuracy_and_loss(labels(7), certain([1]) * np.float32(np.nan))
+    assert math.isnan(unknown["loss"])
 
 
 def test_full_report_by_hand() -> None:

@@ -205,6 +205,15 @@ def test_a_bad_mirror_is_passed_over_for_the_next(answer: Answer, reason: str, t
         assert fetched([bad, good], tmp_path) == CONTENT
 
 
+def test_a_mirror_that_is_down_is_passed_over(tmp_path: Path) -> None:
+    with server(hangs) as (down, _):
+        pass  # its port is free again
+    with server(sends(CONTENT)) as (good, _):
+        assert fetched([down, good], tmp_path) == CONTENT
+    with pytest.raises(InputError, match="Connection refused"):
+        fetched([down], tmp_path / "empty")
+
+
 def test_a_mirror_that_comes_back_is_asked_again(tmp_path: Path) -> None:
     answers = iter([sends(b"", status=503), sends(CONTENT)])
 

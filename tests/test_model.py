@@ -47,3 +47,12 @@ def test_the_seed_decides_the_weights() -> None:
     )
     np.testing.assert_array_equal(first, same)
     assert (first != other).any()
+
+
+@pytest.mark.parametrize("count", [1, model.PREDICTION_BATCH, model.PREDICTION_BATCH + 3])
+def test_a_predictor_computes_what_the_network_does_for_any_number_of_images(count: int) -> None:
+    network = model.build(make_params(model__lstm_units=[5, 4]).model, seed=0)
+    images = np.random.default_rng(0).random((count, 28, 28), np.float32)
+    probabilities = model.make_predictor(network)(images)
+    assert probabilities.shape == (count, 10)
+    np.testing.assert_allclose(probabilities, network.predict(images, verbose=0), atol=1e-6)

