@@ -115,7 +115,7 @@ def most_confident_mistakes(
     wrong = np.flatnonzero(predicted != labels)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
     rows, columns = 5, 6
-    figure = Figure(figsize=(9, 9.2), layout="constrained")
+    figure = Figure(figsize=(9.8, 9.2), layout="constrained")
     figure.suptitle(
         f"The {len(shown)} most confident of {len(wrong):,} mistakes on {len(labels):,} test images",
         fontweight="bold",

@@ -2,13 +2,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dvc.utils.serialize import load_yaml
+from dvc.utils.serialize import load_yaml, modify_yaml
 
 from stages.errors import InputError
 from stages.params import load_params
 from tests.conftest import ROOT
 
 COMMITTED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+LAYERS = "lstm_units:             # one LSTM layer each\n  - 128\n  - 128\n"
 
 
 def load(text: str, folder: Path) -> Any:
@@ -60,9 +62,9 @@ def test_a_number_is_what_dvc_takes_for_one(number: str, tmp_path: Path) -> None
         ("schedule: cosine", "schedule: no", r"train\.schedule: .* 'cosine' or 'constant', found False"),
         ("dataset: mnist", "dataset: cifar", r"prepare\.dataset: .* 'mnist' or 'digits', found 'cifar'"),
         ("validation_size: 5000", "validation_size: 60000", r"prepare\.validation_size: .* less than 60000"),
-        ("[128, 128]", "[]", r"model\.lstm_units: .* at least 1 item"),
-        ("[128, 128]", "[128, x]", r"model\.lstm_units\.1: .* valid integer, found 'x'"),
-        ("[128, 128]", "128", r"model\.lstm_units: .* valid list, found 128"),
+        (LAYERS, "lstm_units: []\n", r"model\.lstm_units: .* at least 1 item"),
+        (LAYERS, "lstm_units: [128, x]\n", r"model\.lstm_units\.1: .* valid integer, found 'x'"),
+        (LAYERS, "lstm_units: 128\n", r"model\.lstm_units: .* valid list, found 128"),
         ("dropout: 0.2", "dropout: 1", r"model\.dropout: .* less than or equal to 0\.95, found 1"),
         ("prepare:\n", "prepared:\n", r"prepare is missing; prepared is unknown"),
     ],
@@ -99,5 +101,13 @@ def test_no_parameter_can_make_an_object(tmp_path: Path) -> None:
 
 def test_the_file_explains_every_parameter() -> None:
     for line in COMMITTED.splitlines():
-        if line.startswith("  "):
+        if line.startswith("  ") and not line.startswith("  - "):
             assert "  # " in line, line
+
+
+def test_an_experiment_changes_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(COMMITTED, encoding="utf-8")
+    with modify_yaml(str(path)) as values:  # what `dvc exp run -S` calls
+        values["train"]["batch_size"] = 64
+    assert path.read_text(encoding="utf-8") == replaced("batch_size: 32", "batch_size: 64")
