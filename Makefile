@@ -1,13 +1,14 @@
 # Every task by name. Any of them makes the environment it needs in .venv first.
-.PHONY: help repro demo test lint format requirements clean
+.PHONY: help repro demo test bench lint format requirements clean
 .DEFAULT_GOAL := help
 
 help:  ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The first Python that TensorFlow supports, unless PYTHON= names one.
+SUPPORTED_PYTHON := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
-	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
+	$$python -c '$(SUPPORTED_PYTHON)' 2>/dev/null && echo $$python && break; done)
 PLATFORM := $(shell uname -s)-$(shell uname -m)
 SUPPORTED := Linux-x86_64 Linux-aarch64 Darwin-arm64
 # What a recipe runs finds the environment's programs first; DVC starts `python` by that name.
@@ -16,9 +17,10 @@ IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 .venv/bin/python:
 	@test -n "$(filter $(PLATFORM),$(SUPPORTED))" || \
 		{ echo "error: TensorFlow has no package for $(PLATFORM); supported are: $(SUPPORTED)" >&2; exit 1; }
-	@test -n "$(PYTHON)" || \
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUPPORTED_PYTHON)' 2>/dev/null || \
 		{ echo "error: Python 3.11, 3.12 or 3.13 not found; install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	rm -rf .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/installed: requirements.txt | .venv/bin/python
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
@@ -35,11 +37,13 @@ demo: .venv/installed  ## Run the whole pipeline on small embedded digits, besid
 	$(IN_VENV) dvc exp run --temp -f -n demo \
 		-S prepare.dataset=digits -S prepare.validation_size=200 \
 		-S train.epochs=12 -S train.batch_size=32 -S train.learning_rate=0.003
-	$(IN_VENV) dvc metrics diff --all HEAD demo
-	@echo "Look at it: dvc exp show, dvc plots diff HEAD demo, or take it over: dvc exp apply demo"
+	@echo "Look at it with .venv/bin/dvc exp show, or .venv/bin/dvc plots diff HEAD demo"
 
 test: .venv/installed-dev  ## Run the tests
 	$(IN_VENV) python -m pytest
+
+bench: .venv/installed  ## Measure training speed beside plain Keras, and PyTorch where it is installed (5 minutes)
+	$(IN_VENV) python -m tools.benchmark
 
 lint: .venv/installed-dev  ## Check style and types
 	$(IN_VENV) ruff check
