@@ -1,5 +1,6 @@
 """The .npz files between the stages: labelled images, normalized."""
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,10 @@ def load(path: Path) -> Dataset:
     Raises `InputError` if the file is missing, damaged, or holds anything but normalized images and their labels.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive, np.load(file, allow_pickle=False) as arrays:
+            # NumPy alone may stop before the end of an array, where its checksum is.
+            if damaged := archive.testzip():
+                raise ValueError(f"bad checksum of {damaged}")
             images, labels = arrays["images"], arrays["labels"]
     except FileNotFoundError:
         raise InputError(f"{path}: not found; make it with `dvc repro prepare` or fetch it with `dvc pull`") from None

@@ -11,6 +11,8 @@ from images to gradients is written out:
 - A batch is cut into a fixed number of shards, chains of operations that run side by side, each on one core. What they
   yield is added in a fixed order: the bits depend on `SHARDS` and never on the number of cores.
 - Dropout masks follow from a seed alone, so that nothing has to be kept to go on from a given step.
+
+`make bench` measures how much faster: reports/benchmarks/throughput.md.
 """
 
 import functools

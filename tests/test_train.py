@@ -35,9 +35,15 @@ def test_one_step_changes_every_weight() -> None:
 
 def test_32_images_are_learnt_by_heart(digits: Dataset) -> None:
     images = Dataset(digits.images[:32], digits.labels[:32])
-    fifty_times = Dataset(np.tile(images.images, (50, 1, 1)), np.tile(images.labels, 50))
-    params = make_params(train__epochs=10, train__batch_size=32, train__learning_rate=0.004, model__dropout=0.0)
-    history, network = trained(params, fifty_times)
+    often = Dataset(np.tile(images.images, (50, 1, 1)), np.tile(images.labels, 50))
+    params = make_params(
+        model__lstm_units=[32, 32],
+        model__activation="tanh",  # steadier than relu over so few steps
+        model__dropout=0.0,
+        train__epochs=5,
+        train__learning_rate=0.01,
+    )
+    history, network = trained(params, often)
     assert history[-1].validation_accuracy == 1
     assert (network.predict(images.images, verbose=0).argmax(axis=1) == images.labels).all()
 
