@@ -64,7 +64,7 @@ def keras_fit(images: Images, labels: Labels, batch: int) -> Epoch:
             keras.layers.Dense(10, activation="softmax"),
         ]
     )
-    network.compile(keras.optimizers.Adam(0.001), "sparse_categorical_crossentropy", ["accuracy"])
+    network.compile(keras.optimizers.Adam(0.001), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     return lambda: network.fit(images, labels, batch_size=batch, verbose=0)
 
 
@@ -160,7 +160,9 @@ def run(rounds: int) -> dict[str, dict[int, float]]:
             if name == "PyTorch `nn.LSTM`" and not find_spec("torch"):
                 continue
             command = [sys.executable, "-m", "tools.benchmark", "--one", name, str(batch)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                sys.exit(f"error: {name} failed: {done.stderr}")
             speed = float(done.stdout.splitlines()[-1])
             print(f"{name}, batch {batch}: {speed:,.0f} images/s", flush=True)
             best[name][batch] = max(speed, best[name].get(batch, 0))
