@@ -186,7 +186,7 @@ def table(best: Mapping[str, Mapping[int, float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (default: 3)")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each is measured (default: 2)")
     parser.add_argument(
         "--one", nargs=2, metavar=("NAME", "BATCH"), help="measure one in this process and print images/s"
     )
