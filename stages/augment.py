@@ -1,10 +1,20 @@
-"""Random changes to training images: shifted, turned, sheared and scaled by one affine map each."""
+"""Random changes to training images: each is shifted, turned, sheared and scaled, and bent like rubber.
+
+The last is the elastic deformation of Simard, Steinkraus and Platt, "Best Practices for Convolutional Neural Networks
+Applied to Visual Document Analysis", ICDAR 2003.
+"""
 
 from math import pi
 
+import numpy as np
+
 from stages import dataset
 from stages.params import Augment
-from stages.runtime import keras, tf
+from stages.runtime import tf
+
+SMOOTHNESS = 4.0  # pixels: standard deviation of the Gaussian that smooths an elastic deformation, as in the source
+
+COLUMNS, ROWS = np.meshgrid(np.arange(dataset.SIDE, dtype=np.float32), np.arange(dataset.SIDE, dtype=np.float32))
 
 
 def augmented(images: tf.Tensor, params: Augment, *, seed: tf.Tensor) -> tf.Tensor:
@@ -12,14 +22,19 @@ def augmented(images: tf.Tensor, params: Augment, *, seed: tf.Tensor) -> tf.Tens
 
     Pixels are interpolated linearly; what comes in from outside is background.
     """
-    if params == Augment(shift=0, rotation=0, shear=0, scale=0):
+    if not any(params.model_dump().values()):
         return images
-    maps = affine_maps(tf.shape(images)[0], params, seed=seed)
-    return keras.ops.image.affine_transform(images[..., tf.newaxis], maps, interpolation="bilinear")[..., 0]
+    count = tf.shape(images)[0]
+    a, b, c, d, e, f = tf.unstack(affine_maps(count, params, seed=seed)[:, :, tf.newaxis, tf.newaxis], axis=1)
+    right, down = a * COLUMNS + b * ROWS + c, d * COLUMNS + e * ROWS + f
+    if params.elastic:
+        bent = params.elastic * smooth_noise(2 * count, seed=tf.random.fold_in(seed, 1))
+        right, down = right + bent[:count], down + bent[count:]
+    return sampled(images, right, down)
 
 
 def affine_maps(count: tf.Tensor, params: Augment, *, seed: tf.Tensor) -> tf.Tensor:
-    """Draw maps from output to input pixels, as (count, 8): x' = a x + b y + c, y' = d x + e y + f, then 0, 0.
+    """Draw maps from output to input pixels, as (count, 6): x' = a x + b y + c, y' = d x + e y + f.
 
     Each is uniform within the ranges of `params`, about the centre of the image.
     """
@@ -34,5 +49,34 @@ def affine_maps(count: tf.Tensor, params: Augment, *, seed: tf.Tensor) -> tf.Ten
     centre = (dataset.SIDE - 1) / 2
     c = centre - a * (centre + right) - b * (centre + down)
     f = centre - d * (centre + right) - e * (centre + down)
-    zero = tf.zeros_like(a)
-    return tf.stack([a, b, c, d, e, f, zero, zero], axis=1)
+    return tf.stack([a, b, c, d, e, f], axis=1)
+
+
+def smooth_noise(count: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
+    """Draw (count, 28, 28) numbers of mean 0 and variance 1 that differ little from pixel to pixel."""
+    distance = np.subtract.outer(np.arange(dataset.SIDE), np.arange(dataset.SIDE))
+    smooth = np.exp(-((distance / SMOOTHNESS) ** 2) / 2)
+    smooth = (smooth / np.linalg.norm(smooth, axis=1, keepdims=True)).astype(np.float32)
+    # Of variance 1, as `smooth` keeps it.
+    noise = tf.random.stateless_uniform((count, dataset.SIDE, dataset.SIDE), seed, -(3**0.5), 3**0.5)
+    # Along the columns and then along the rows, each as one product.
+    noise = tf.reshape(tf.reshape(noise, (-1, dataset.SIDE)) @ smooth.T, (-1, dataset.SIDE, dataset.SIDE))
+    return tf.linalg.matmul(smooth, noise)
+
+
+def sampled(images: tf.Tensor, right: tf.Tensor, down: tf.Tensor) -> tf.Tensor:
+    """Read images (n, 28, 28) between their pixels, at positions (n, 28, 28) from the upper left one's centre."""
+    side = dataset.SIDE + 2
+    # With a border of background, and beyond that none: what lies further out reads the border.
+    right, down = (tf.clip_by_value(position + 1, 0, side - 1.001) for position in (right, down))
+    left, top = tf.floor(right), tf.floor(down)
+    right, down = right - left, down - top
+    pixels = tf.reshape(tf.pad(images, [[0, 0], [1, 1], [1, 1]]), (-1,))
+    image = tf.range(tf.shape(images)[0])[:, tf.newaxis, tf.newaxis] * side**2
+    corner = image + tf.cast(top * side + left, tf.int32)
+    upper_left, upper_right, lower_left, lower_right = (
+        tf.gather(pixels, corner + offset) for offset in (0, 1, side, side + 1)
+    )
+    upper = upper_left + right * (upper_right - upper_left)
+    lower = lower_left + right * (lower_right - lower_left)
+    return upper + down * (lower - upper)

@@ -11,8 +11,10 @@ from images to gradients is written out:
 - A batch is cut into a fixed number of shards, chains of operations that run side by side, each on one core. What they
   yield is added in a fixed order: the bits depend on `SHARDS` and never on the number of cores.
 - Dropout masks follow from a seed alone, so that nothing has to be kept to go on from a given step.
+- With `precision` bfloat16 the factors of the LSTM layers' products are rounded to 8 bits: half the time of a product
+  where the processor multiplies such numbers (AMX, AVX512-BF16), more where it does not. All else stays float32.
 
-`make bench` measures how much faster: reports/benchmarks/throughput.md.
+`make bench` measures how much faster: reports/benchmarks/benchmark.md.
 """
 
 import functools
@@ -29,7 +31,7 @@ Cell = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 Gradients = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]]
 
 
-def make_gradients(network: keras.Model) -> Gradients:
+def make_gradients(network: keras.Model, *, precision: str) -> Gradients:
     """Make the function that computes loss and gradients of a batch, for use within a `tf.function`.
 
     It takes images (n, 28, 28), labels (n,), weights (n,) and the seed of the dropout, two integers; n is fixed and a
@@ -41,7 +43,7 @@ def make_gradients(network: keras.Model) -> Gradients:
     def shard(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
         variables = [variable.value for variable in network.trainable_variables]
         with tf.GradientTape() as tape:
-            probabilities = forward(network, images, seed=seed)
+            probabilities = forward(network, images, seed=seed, precision=precision)
             losses = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
             loss = tf.reduce_sum(losses * weights)
         right = tf.argmax(probabilities, axis=1) == tf.cast(labels, tf.int64)
@@ -59,7 +61,7 @@ def make_gradients(network: keras.Model) -> Gradients:
     return gradients
 
 
-def forward(network: keras.Model, images: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
+def forward(network: keras.Model, images: tf.Tensor, *, seed: tf.Tensor, precision: str) -> tf.Tensor:
     """Compute the network's output in training, with the dropout that the seed decides.
 
     Takes a stack of LSTM layers, the last of which returns a vector, with dropout between, and any layers after it.
@@ -69,7 +71,7 @@ def forward(network: keras.Model, images: tf.Tensor, *, seed: tf.Tensor) -> tf.T
     for number, layer in enumerate(network.layers):
         match layer:
             case keras.layers.LSTM():
-                steps = lstm(steps, layer, input_gradient=trained)
+                steps = lstm(steps, layer, input_gradient=trained, precision=precision)
                 trained = True
             case keras.layers.Dropout():
                 if layer.rate > 0:
@@ -80,21 +82,32 @@ def forward(network: keras.Model, images: tf.Tensor, *, seed: tf.Tensor) -> tf.T
     return steps[0]
 
 
-def lstm(steps: Sequence[tf.Tensor], layer: keras.layers.LSTM, *, input_gradient: bool) -> list[tf.Tensor]:
-    """Compute a stock LSTM layer over time steps (n, features): all its outputs (n, units), or the last alone."""
+def lstm(
+    steps: Sequence[tf.Tensor], layer: keras.layers.LSTM, *, input_gradient: bool, precision: str
+) -> list[tf.Tensor]:
+    """Compute a stock LSTM layer over time steps (n, features): all its outputs (n, units), or the last alone.
+
+    The factors of its matrix products are rounded to `precision`, a dtype; what is not a product is float32.
+    """
     cell = _cell(layer.activation, layer.recurrent_activation)
     count, features = steps[0].shape
+
+    def rounded(factor: tf.Tensor) -> tf.Tensor:
+        return tf.cast(factor, precision)
+
+    def product(left: tf.Tensor, right: tf.Tensor, *, transpose_left: bool = False) -> tf.Tensor:
+        return tf.cast(tf.matmul(left, right, transpose_a=transpose_left), tf.float32)
 
     @tf.custom_gradient
     def run(
         kernel: tf.Tensor, recurrent: tf.Tensor, bias: tf.Tensor, *steps: tf.Tensor
     ) -> tuple[list[tf.Tensor], object]:
-        weights = tf.concat([kernel, recurrent], axis=0)
+        weights = rounded(tf.concat([kernel, recurrent], axis=0))
         h = c = tf.zeros((count, layer.units))
         operands, outputs, tapes = [], [], []
         for x in steps:
-            operands.append(tf.concat([x, h], axis=1))
-            source = (tf.nn.bias_add(operands[-1] @ weights, bias), c)
+            operands.append(tf.concat([rounded(x), rounded(h)], axis=1))
+            source = (tf.nn.bias_add(product(operands[-1], weights), bias), c)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(source)
                 h, c = cell(*source)
@@ -103,22 +116,22 @@ def lstm(steps: Sequence[tf.Tensor], layer: keras.layers.LSTM, *, input_gradient
 
         def gradient(*upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
             # Transposed once: small products with a transposed operand are slower.
-            back = tf.transpose(weights if input_gradient else recurrent)
+            back = tf.transpose(weights if input_gradient else weights[features:])
             above = upstream if layer.return_sequences else [0.0] * (len(steps) - 1) + list(upstream)
             dh, dc = tf.zeros((count, layer.units)), tf.zeros((count, layer.units))
             dzs: list[tf.Tensor] = []
             dxs: list[tf.Tensor] = []
             for (tape, source, target), dy in zip(reversed(tapes), reversed(above), strict=True):
                 dz, dc = tape.gradient(target, source, output_gradients=[dh + dy, dc])
-                dzs.insert(0, dz)
+                dzs.insert(0, rounded(dz))
                 if input_gradient:
-                    dx, dh = tf.split(dz @ back, [features, layer.units], axis=1)
+                    dx, dh = tf.split(product(dzs[0], back), [features, layer.units], axis=1)
                     dxs.insert(0, dx)
                 else:
-                    dh = dz @ back
+                    dh = product(dzs[0], back)
             dz = tf.concat(dzs, axis=0)
-            dweights = tf.matmul(tf.concat(operands, axis=0), dz, transpose_a=True)
-            dbias = (tf.ones((1, len(steps) * count)) @ dz)[0]  # faster than a sum
+            dweights = product(tf.concat(operands, axis=0), dz, transpose_left=True)
+            dbias = product(tf.ones((1, len(steps) * count), precision), dz)[0]  # faster than a sum
             return dweights[:features], dweights[features:], dbias, *(dxs or [None] * len(steps))
 
         return outputs if layer.return_sequences else outputs[-1:], gradient

@@ -15,6 +15,7 @@ Count = Annotated[int, Field(ge=1, le=10_000)]
 Units = Annotated[int, Field(ge=1, le=1_024)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
@@ -37,10 +38,11 @@ class Model(Section):
 class Train(Section):
     epochs: Count
     batch_size: Count
-    optimizer: Literal["adam", "adamw", "nadam", "rmsprop", "sgd"]
+    optimizer: Literal["adam", "adamw", "muon", "nadam", "rmsprop", "sgd"]
     learning_rate: Annotated[float, Field(gt=0, le=10)]
-    warmup: Fraction
-    schedule: Literal["cosine", "constant"]
+    warmup: Share
+    decay: Share
+    precision: Literal["float32", "bfloat16"]
     seed: Seed
 
 
@@ -49,6 +51,7 @@ class Augment(Section):
     rotation: Annotated[float, Field(ge=0, le=180)]
     shear: Annotated[float, Field(ge=0, le=45)]
     scale: Fraction
+    elastic: Annotated[float, Field(ge=0, le=14)]
 
 
 class Params(Section):

@@ -34,7 +34,7 @@ def train(network: keras.Model, params: Params, training: Dataset, validation: D
     epochs = params.train.epochs
     steps = math.ceil(len(training) / params.train.batch_size)
     optimizer = make_optimizer(params.train, steps=epochs * steps)
-    learn, predict = make_learner(network, optimizer, seed=params.train.seed), model.make_predictor(network)
+    learn, predict = make_learner(network, optimizer, params.train), model.make_predictor(network)
     stream = iter(batches(training, params.train, params.augment))
     with Progress(epochs=epochs, steps=steps) as progress:
         for number in range(1, epochs + 1):
@@ -63,30 +63,36 @@ def train(network: keras.Model, params: Params, training: Dataset, validation: D
             yield epoch
 
 
+class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
+    """Up to the peak in a straight line, level, and down towards 0 in a straight line."""
+
+    def __init__(self, params: Train, *, steps: int) -> None:
+        self.peak = params.learning_rate
+        self.steps = steps
+        self.warmup = max(params.warmup * steps, 1)
+        self.decay = max(params.decay * steps, 1)
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        step = tf.cast(step, tf.float32)
+        return self.peak * tf.minimum(1.0, tf.minimum((step + 1) / self.warmup, (self.steps - step) / self.decay))
+
+
 def make_optimizer(params: Train, *, steps: int) -> keras.optimizers.Optimizer:
-    """Make the optimizer with its schedule: up from 0 in a straight line, then down along a cosine, or level."""
-    warmup = min(round(params.warmup * steps), steps - 1)
-    rate = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        warmup_target=params.learning_rate,
-        warmup_steps=warmup,
-        decay_steps=steps - warmup,
-        alpha={"cosine": 0.0, "constant": 1.0}[params.schedule],
-    )
+    rate = Trapezoid(params, steps=steps)
     return keras.optimizers.get({"class_name": params.optimizer, "config": {"learning_rate": rate}})
 
 
 def make_learner(
-    network: keras.Model, optimizer: keras.optimizers.Optimizer, *, seed: int
+    network: keras.Model, optimizer: keras.optimizers.Optimizer, params: Train
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """Make the function that learns from one batch and returns sum of losses, number right, and learning rate."""
-    gradients = make_gradients(network)
+    gradients = make_gradients(network, precision=params.precision)
     optimizer.build(network.trainable_variables)
 
     @tf.function(autograph=False)
     def learn(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         rate = tf.identity(optimizer.learning_rate)
-        dropout_seed = tf.stack([tf.cast(seed, tf.int64), tf.cast(optimizer.iterations, tf.int64)])
+        dropout_seed = tf.stack([tf.cast(params.seed, tf.int64), tf.cast(optimizer.iterations, tf.int64)])
         loss, correct, by_variable = gradients(images, labels, weights, dropout_seed)
         optimizer.apply(by_variable, network.trainable_variables)
         return loss, correct, rate

@@ -57,7 +57,7 @@ DIVERGING = {
     "model__activation": "elu",
     "train__learning_rate": 10,
     "train__warmup": 0,
-    "train__schedule": "constant",
+    "train__decay": 0,
     "train__batch_size": 32,
 }
 

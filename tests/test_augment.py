@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stages.augment import affine_maps, augmented
+from stages.augment import affine_maps, augmented, sampled, smooth_noise
 from stages.params import Augment
-from stages.runtime import tf
+from stages.runtime import keras, tf
 
-NONE = Augment(shift=0, rotation=0, shear=0, scale=0)
+NONE = Augment(shift=0, rotation=0, shear=0, scale=0, elastic=0)
 IMAGES = np.random.default_rng(0).random((4, 28, 28), np.float32)
 
 
@@ -21,13 +21,13 @@ def maps(count: int, **ranges: float) -> NDArray[np.float32]:
 
 def test_none_leaves_the_images_alone() -> None:
     np.testing.assert_array_equal(changed(IMAGES), IMAGES)
-    np.testing.assert_array_equal(maps(1), [[1, 0, 0, 0, 1, 0, 0, 0]])
+    np.testing.assert_array_equal(maps(1), [[1, 0, 0, 0, 1, 0]])
 
 
 def test_every_image_is_changed_in_its_own_way_by_the_seed_alone() -> None:
     four = np.stack([IMAGES[0]] * 4)
     first, same, other = (
-        changed(four, seed=seed, shift=2.0, rotation=10.0, shear=10.0, scale=0.1) for seed in (0, 0, 1)
+        changed(four, seed=seed, shift=2.0, rotation=10.0, shear=10.0, scale=0.1, elastic=1.0) for seed in (0, 0, 1)
     )
     assert len({image.tobytes() for image in first}) == 4
     np.testing.assert_array_equal(same, first)
@@ -52,10 +52,9 @@ def test_ink_that_is_shifted_is_kept() -> None:
 
 @pytest.mark.parametrize("ranges", [{"rotation": 30.0}, {"shear": 20.0}, {"scale": 0.3}])
 def test_the_centre_stays_where_it_is(ranges: dict[str, float]) -> None:
-    a, b, c, d, e, f, *zeros = maps(100, **ranges).T
+    a, b, c, d, e, f = maps(100, **ranges).T
     np.testing.assert_allclose(a * 13.5 + b * 13.5 + c, 13.5, atol=1e-4)
     np.testing.assert_allclose(d * 13.5 + e * 13.5 + f, 13.5, atol=1e-4)
-    np.testing.assert_array_equal(zeros, 0)
 
 
 def test_a_rotation_keeps_lengths_and_its_range() -> None:
@@ -79,3 +78,37 @@ def test_a_scale_is_up_to_its_fraction_larger_or_smaller() -> None:
     for size in (1 / a, 1 / e):
         assert 0.8 <= size.min() < 0.81
         assert 1.19 < size.max() <= 1.2001
+
+
+def test_pixels_between_pixels_are_interpolated_and_those_outside_are_background() -> None:
+    rng = np.random.default_rng(0)
+    right, down = rng.uniform(-40, 70, (2, 4, 28, 28)).astype(np.float32)
+    expected = [
+        keras.ops.image.map_coordinates(np.pad(image, 1), [rows + 1, columns + 1], order=1, fill_mode="constant")
+        for image, rows, columns in zip(IMAGES, down, right, strict=True)
+    ]
+    np.testing.assert_allclose(sampled(tf.constant(IMAGES), right, down), expected, atol=2e-3)
+    on_pixels = np.meshgrid(*[np.arange(28, dtype=np.float32)] * 2)
+    np.testing.assert_array_equal(
+        sampled(tf.constant(IMAGES), *(np.tile(grid, (4, 1, 1)) for grid in on_pixels)), IMAGES
+    )
+
+
+def test_an_elastic_deformation_is_smooth_and_moves_as_far_as_it_says() -> None:
+    noise = np.asarray(smooth_noise(tf.constant(1_000), seed=tf.constant([0, 0])))
+    assert noise.shape == (1_000, 28, 28)
+    np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.15)
+    np.testing.assert_allclose((noise**2).mean(axis=0), 1, atol=0.25)
+    # Neighbours of a Gaussian-smoothed field correlate as exp(-(distance / (2 sigma))^2).
+    across, along = noise[:, 14, 10:18], noise[:, 10:18, 14]
+    for row in (across, along):
+        assert (row[:, 0] * row[:, 4]).mean() == pytest.approx(np.exp(-((4 / 8) ** 2)), abs=0.1)
+
+
+def test_an_elastic_deformation_bends_and_keeps_to_itself() -> None:
+    lines = np.zeros((200, 28, 28), np.float32)
+    lines[:, :, 13:15] = 1
+    bent = changed(lines, elastic=1.5)[:, 6:22]  # further out, ink comes from beyond the image
+    columns = (bent * np.arange(28)).sum(axis=2) / bent.sum(axis=2)  # where each row's ink is
+    assert 1.0 < (columns - 13.5).std() < 2.0
+    assert np.abs(np.diff(columns, axis=1)).mean() < 0.5

@@ -29,8 +29,8 @@ def network_of(units: list[int], activation: str = "relu", dropout: float = 0.0)
     return model.build(params.model, seed=0)
 
 
-def stock(network: Any, images: Any, labels: Any) -> tuple[Any, list[Any]]:
-    """The sum of the losses and the gradients of the mean loss by Keras' own layers, with the dropout of `fast`."""
+def stock(network: Any, images: Any, labels: Any) -> tuple[Any, Any, list[Any]]:
+    """Outputs, sum of the losses and gradients of the mean loss by Keras' own layers, with the dropout of `fast`."""
     count = images.shape[0]
     with tf.GradientTape() as tape:
         halves = []
@@ -49,9 +49,10 @@ def stock(network: Any, images: Any, labels: Any) -> tuple[Any, list[Any]]:
                 else:
                     x = layer(x)
             halves.append(x)
-        losses = keras.losses.sparse_categorical_crossentropy(labels, tf.concat(halves, axis=0))
+        outputs = tf.concat(halves, axis=0)
+        losses = keras.losses.sparse_categorical_crossentropy(labels, outputs)
         mean = tf.reduce_mean(losses)
-    return tf.reduce_sum(losses), tape.gradient(mean, network.trainable_weights)
+    return outputs, tf.reduce_sum(losses), tape.gradient(mean, network.trainable_weights)
 
 
 def assert_equal_to_rounding(actual: Any, expected: Any) -> None:
@@ -60,36 +61,47 @@ def assert_equal_to_rounding(actual: Any, expected: Any) -> None:
     np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * max(np.abs(expected).max(), 1e-3))
 
 
-@pytest.mark.parametrize(
-    ("units", "activation", "dropout"),
-    [
-        ([128, 128], "relu", 0.2),
-        ([5], "relu", 0.0),
-        ([9, 4], "tanh", 0.3),
-        ([3, 8, 6], "elu", 0.5),
-        ([7, 7], "softplus", 0.0),
-        ([6, 11], "sigmoid", 0.1),
-        ([4, 5], "softsign", 0.25),
-    ],
-)
-def test_loss_and_gradients_are_those_of_the_stock_layers(units: list[int], activation: str, dropout: float) -> None:
-    network = network_of(units, activation, dropout)
+def random_network(number: int) -> Any:
+    """A network of one to three small layers of random sizes, every second one with dropout."""
+    rng = np.random.default_rng(number)
+    units = rng.integers(1, 20, size=rng.integers(1, 4)).tolist()
+    activation = ("relu", "tanh", "sigmoid", "elu", "softplus", "softsign")[number % 6]
+    return network_of(units, activation, dropout=number % 2 * rng.uniform(0.1, 0.6))
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_outputs_and_gradients_are_those_of_the_stock_layers(number: int) -> None:
+    network = network_of([128, 128], "relu", dropout=0.2) if number == 0 else random_network(number)
     images, labels, weights = some(12)
-    loss, correct, gradients = fast.make_gradients(network)(images, labels, weights, SEED)
-    expected_loss, expected = stock(network, images, labels)
+    loss, correct, gradients = fast.make_gradients(network, precision="float32")(images, labels, weights, SEED)
+    outputs = [
+        fast.forward(network, part, seed=tf.random.fold_in(SEED, shard), precision="float32")
+        for shard, part in enumerate(tf.split(images, fast.SHARDS))
+    ]
+    expected_outputs, expected_loss, expected = stock(network, images, labels)
+    assert_equal_to_rounding(tf.concat(outputs, axis=0), expected_outputs)
     assert_equal_to_rounding(loss, expected_loss)
+    assert float(correct) == (np.asarray(expected_outputs).argmax(axis=1) == np.asarray(labels)).sum()
     assert len(gradients) == len(expected)
     for gradient, by_keras in zip(gradients, expected, strict=True):
         assert_equal_to_rounding(gradient, by_keras)
-    if dropout == 0:
-        right = network.predict(images, verbose=0).argmax(axis=1) == np.asarray(labels)
-        assert float(correct) == right.sum()
+
+
+def test_bfloat16_rounds_the_factors_to_8_bits_and_nothing_else() -> None:
+    network = network_of([32, 16], dropout=0.2)
+    batch = some(12)
+    (_, _, exact), (_, _, rounded) = (
+        fast.make_gradients(network, precision=precision)(*batch, SEED) for precision in ("float32", "bfloat16")
+    )
+    for full, half in zip(exact, rounded, strict=True):
+        assert half.dtype == tf.float32
+        assert 2**-16 < float(tf.norm(half - full) / tf.norm(full)) < 2**-5
 
 
 def test_an_image_of_weight_0_only_fills_the_batch() -> None:
     network = network_of([6, 5])
     images, labels, weights = some(6)
-    gradients = fast.make_gradients(network)
+    gradients = fast.make_gradients(network, precision="float32")
     # Shards are halves of the batch: the same six images lie in other places.
     more_images, more_labels = (tf.concat([part, part[3:5]], axis=0) for part in (images, labels))
     more_weights = tf.concat([weights, tf.zeros(2)], axis=0)
@@ -107,7 +119,7 @@ def test_the_bits_do_not_depend_on_the_number_of_cores() -> None:
         "from tests.test_fast import *\n"
         "assert tf.config.threading.get_inter_op_parallelism_threads() == {cores}\n"
         "network = network_of([128, 128], dropout=0.2)\n"
-        "_, _, gradients = tf.function(fast.make_gradients(network))(*some(64), SEED)\n"
+        "_, _, gradients = tf.function(fast.make_gradients(network, precision='float32'))(*some(64), SEED)\n"
         "probabilities = model.make_predictor(network)(np.asarray(some(64)[0]))\n"
         "print(hashlib.sha256(b''.join(np.asarray(g).tobytes() for g in [*gradients, probabilities])).hexdigest())\n"
     )

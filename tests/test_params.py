@@ -59,7 +59,7 @@ def test_a_number_is_what_dvc_takes_for_one(number: str, tmp_path: Path) -> None
         ("learning_rate: 0.001", "learning_rate: fast", r"train\.learning_rate: .* valid number, found 'fast'"),
         ("learning_rate: 0.001", "learning_rate: .nan", r"train\.learning_rate: .* finite number, found nan"),
         ("learning_rate: 0.001", "learning_rate: -0.1", r"train\.learning_rate: .* greater than 0, found -0\.1"),
-        ("schedule: cosine", "schedule: no", r"train\.schedule: .* 'cosine' or 'constant', found False"),
+        ("precision: float32", "precision: no", r"train\.precision: .* 'float32' or 'bfloat16', found False"),
         ("dataset: mnist", "dataset: cifar", r"prepare\.dataset: .* 'mnist' or 'digits', found 'cifar'"),
         ("validation_size: 5000", "validation_size: 60000", r"prepare\.validation_size: .* less than 60000"),
         (LAYERS, "lstm_units: []\n", r"model\.lstm_units: .* at least 1 item"),
@@ -109,5 +109,5 @@ def test_an_experiment_changes_one_line(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(COMMITTED, encoding="utf-8")
     with modify_yaml(str(path)) as values:  # what `dvc exp run -S` calls
-        values["train"]["batch_size"] = 64
-    assert path.read_text(encoding="utf-8") == replaced("batch_size: 32", "batch_size: 64")
+        values["train"]["batch_size"] = 32
+    assert path.read_text(encoding="utf-8") == replaced("batch_size: 64", "batch_size: 32")

@@ -8,7 +8,8 @@ from stages.dataset import Dataset
 from stages.errors import InputError
 from stages.history import Epoch
 from stages.params import Params
-from stages.train import batches, make_optimizer, train
+from stages.runtime import tf
+from stages.train import Trapezoid, batches, train
 from tests.conftest import DIVERGING, SMALL, make_params, random_digits
 
 
@@ -25,7 +26,7 @@ def trained(params: Params, images: Dataset) -> tuple[list[Epoch], Any]:
 
 
 def test_one_step_changes_every_weight() -> None:
-    params = make_params(train__epochs=1, train__batch_size=32, train__warmup=0, train__schedule="constant")
+    params = make_params(train__epochs=1, train__batch_size=32, train__warmup=0, train__decay=0)
     before = model.build(params.model, seed=0).get_weights()
     _, network = trained(params, random_digits(32))
     for variable, old, new in zip(network.weights, before, network.get_weights(), strict=True):
@@ -49,7 +50,8 @@ def test_32_images_are_learnt_by_heart(digits: Dataset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "rate"), [("adam", 0.01), ("adamw", 0.01), ("nadam", 0.01), ("rmsprop", 0.01), ("sgd", 0.5)]
+    ("optimizer", "rate"),
+    [("adam", 0.01), ("adamw", 0.01), ("nadam", 0.01), ("rmsprop", 0.01), ("sgd", 0.5), ("muon", 0.01)],
 )
 def test_every_optimizer_learns(optimizer: str, rate: float) -> None:
     history, _ = trained(
@@ -101,26 +103,25 @@ def test_a_training_that_diverges_stops_with_the_epoch_and_the_remedy(digits: Da
         trained(params, digits)
 
 
-# The schedule
+# The learning rate
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("warmup", "decay", "expected"),
     [
-        ({"warmup": 0.0, "schedule": "constant"}, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
-        ({"warmup": 0.5, "schedule": "constant"}, [0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1]),
-        ({"warmup": 0.0, "schedule": "cosine"}, [(1 + np.cos(np.pi * step / 10)) / 2 for step in range(10)]),
-        (
-            {"warmup": 0.2, "schedule": "cosine"},
-            [0, 0.5, *((1 + np.cos(np.pi * step / 8)) / 2 for step in range(8))],
-        ),
+        (0.0, 0.0, [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+        (0.5, 0.0, [0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1, 1]),
+        (0.0, 1.0, [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
+        (0.2, 0.4, [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]),
+        (1.0, 1.0, [0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.4, 0.3, 0.2, 0.1]),
     ],
 )
-def test_the_learning_rate_follows_its_schedule(changes: dict[str, Any], expected: list[float]) -> None:
-    params = make_params(train__learning_rate=0.001, **{f"train__{key}": value for key, value in changes.items()})
-    schedule = make_optimizer(params.train, steps=10)._learning_rate
-    rates = [float(schedule(step)) for step in range(10)]
-    assert rates == pytest.approx([0.001 * rate for rate in expected], rel=1e-5, abs=1e-9)
+def test_the_learning_rate_rises_stays_and_falls(warmup: float, decay: float, expected: list[float]) -> None:
+    params = make_params(train__learning_rate=0.001, train__warmup=warmup, train__decay=decay)
+    rate = Trapezoid(params.train, steps=10)
+    assert [float(rate(tf.constant(step))) for step in range(10)] == pytest.approx(
+        [0.001 * share for share in expected], rel=1e-5
+    )
 
 
 # The order
