@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stages.errors import InputError
 
@@ -44,6 +44,12 @@ class Train(Section):
     decay: Share
     precision: Literal["float32", "bfloat16"]
     seed: Seed
+
+    @model_validator(mode="after")
+    def _reaches_its_peak(self) -> Self:
+        if self.warmup + self.decay > 1:
+            raise ValueError(f"warmup and decay must be at most 1 together, found {self.warmup} and {self.decay}")
+        return self
 
 
 class Augment(Section):
@@ -115,6 +121,8 @@ def _fault(error: Any) -> str:
             *above, _ = error["loc"]
             section: Any = Params.model_fields[above[0]].annotation if above else Params
             return f"{name} is unknown, expected {', '.join(section.model_fields)}"
+        case "value_error":
+            return f"{name}: {error['ctx']['error']}"
         case "model_type":
             return f"{name} must be a mapping of names to values, found {found}"
         case _:

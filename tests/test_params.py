@@ -60,6 +60,7 @@ def test_a_number_is_what_dvc_takes_for_one(number: str, tmp_path: Path) -> None
         ("learning_rate: 0.001", "learning_rate: .nan", r"train\.learning_rate: .* finite number, found nan"),
         ("learning_rate: 0.001", "learning_rate: -0.1", r"train\.learning_rate: .* greater than 0, found -0\.1"),
         ("precision: float32", "precision: no", r"train\.precision: .* 'float32' or 'bfloat16', found False"),
+        ("warmup: 0.05", "warmup: 0.6", r"train: warmup and decay must be at most 1 together, found 0\.6 and 0\.5$"),
         ("dataset: mnist", "dataset: cifar", r"prepare\.dataset: .* 'mnist' or 'digits', found 'cifar'"),
         ("validation_size: 5000", "validation_size: 60000", r"prepare\.validation_size: .* less than 60000"),
         (LAYERS, "lstm_units: []\n", r"model\.lstm_units: .* at least 1 item"),

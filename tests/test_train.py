@@ -113,7 +113,7 @@ def test_a_training_that_diverges_stops_with_the_epoch_and_the_remedy(digits: Da
         (0.5, 0.0, [0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1, 1]),
         (0.0, 1.0, [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
         (0.2, 0.4, [0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]),
-        (1.0, 1.0, [0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.4, 0.3, 0.2, 0.1]),
+        (0.5, 0.5, [0.2, 0.4, 0.6, 0.8, 1, 1, 0.8, 0.6, 0.4, 0.2]),
     ],
 )
 def test_the_learning_rate_rises_stays_and_falls(warmup: float, decay: float, expected: list[float]) -> None:
