@@ -42,8 +42,9 @@ demo: .venv/installed  ## Run the whole pipeline on small embedded digits, besid
 test: .venv/installed-dev  ## Run the tests
 	$(IN_VENV) python -m pytest
 
-bench: .venv/installed  ## Measure training speed beside plain Keras, and PyTorch where it is installed (5 minutes)
-	$(IN_VENV) python -m tools.benchmark
+bench: .venv/installed  ## Measure speed beside plain Keras and PyTorch, after make repro: 10 minutes; QUICK=1: a few
+	$(IN_VENV) python -m tools.benchmark $(if $(QUICK),--quick)
+	$(IN_VENV) python -m tools.recipes $(if $(QUICK),,--all)
 
 lint: .venv/installed-dev  ## Check style and types
 	$(IN_VENV) ruff check

@@ -1,30 +1,49 @@
-import pytest
+from tests.conftest import ROOT
+from tools.benchmark import (
+    BATCHES,
+    IMAGES,
+    LAYERS,
+    THROUGHPUT,
+    UNITS,
+    costs_table,
+    growth_table,
+    measure,
+    throughput_table,
+)
+from tools.measure import Cost
+from tools.peers import KERAS, LIMIT, PYTORCH, THIS, Case
 
-from stages.params import Model
-from tests.conftest import make_params, random_digits
-from tools.benchmark import LIMIT, PEERS, operations, table
-
-
-def test_operations_are_those_of_the_matrix_products() -> None:
-    forward = 28 * (28 + 128) * 512 + 28 * (128 + 128) * 512 + 128 * 32 + 32 * 10
-    assert operations(make_params().model) == 2 * (3 * forward - 28 * 28 * 512) == 34_662_272
-    one = Model(lstm_units=[1], activation="relu", dropout=0, dense_units=1)
-    assert operations(one) == 2 * (3 * (28 * 29 * 4 + 1 + 10) - 28 * 28 * 4)
+SPEEDS = {case: 1_000.0 for case in (*THROUGHPUT, *LAYERS, *UNITS, *IMAGES) if case.peer != PYTORCH}
 
 
 def test_the_table_has_every_peer_with_its_ratio_to_plain_keras_at_batch_32() -> None:
-    this, keras, torch = PEERS
-    speeds = {LIMIT: {128: 5_000.0}, this: {32: 3_000.0, 64: 4_000.0, 128: 4_500.0}, keras: {32: 1_000.0}, torch: {}}
-    lines = table(speeds).splitlines()
-    assert lines[2] == f"| {this} | 3,000 (3.0x) | 4,000 (4.0x) | 4,500 (4.5x) |"
-    assert lines[3] == f"| {keras} | 1,000 (1.0x) | not measured | not measured |"
-    assert lines[4] == f"| {torch} | not measured | not measured | not measured |"
-    assert "5,000 (5.0x)" in lines[-1]
+    speeds = SPEEDS | {Case(THIS, 64): 4_000.0, Case(THIS, 64, precision="bfloat16"): 5_500.0, Case(LIMIT): 6_000.0}
+    lines = throughput_table(speeds).splitlines()
+    assert lines[2] == f"| {THIS} | 1,000 (1.0x) | 4,000 (4.0x) | 1,000 (1.0x) |"
+    assert lines[3] == f"| {THIS}, bfloat16 | 1,000 (1.0x) | 5,500 (5.5x) | 1,000 (1.0x) |"
+    assert lines[4].startswith(f"| {KERAS} | 1,000 (1.0x)")
+    assert lines[5] == f"| {PYTORCH} | " + " | ".join(["not measured"] * len(BATCHES)) + " |"
+    assert "6,000 (6.0x)" in lines[-1]
 
 
-@pytest.mark.parametrize("name", PEERS)
-def test_every_peer_trains(name: str) -> None:
-    if "PyTorch" in name:
-        pytest.importorskip("torch", reason="PyTorch is an optional requirement of the benchmark alone")
-    digits = random_digits(64)
-    PEERS[name](digits.images, digits.labels, 32)()
+def test_growth_is_told_once_for_each_network_and_number_of_images() -> None:
+    lines = growth_table(SPEEDS | {Case(THIS, units=(256, 256)): 250.0}).splitlines()
+    assert len(lines) == len(set(lines)) == 2 + 5 + 3
+    assert "| 2 x 256 units | 4000 |" in lines
+    assert "| 2 x 128 units, an epoch of 60,000 images | 1000 |" in lines
+
+
+def test_costs_are_seconds_and_memory() -> None:
+    assert costs_table({"`evaluate`": Cost(11.26, 1_150)}).splitlines()[2] == "| `evaluate` | 11.3 | 1,150 |"
+
+
+def test_a_case_is_measured_in_a_process_of_its_own() -> None:
+    case = Case(LIMIT, images=256)
+    assert measure([case], rounds=1)[case] > 0
+
+
+def test_the_readme_has_the_committed_tables_of_throughput_and_costs() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    throughput, _, costs, _ = (ROOT / "reports/benchmarks/benchmark.md").read_text(encoding="utf-8").split("\n\n", 3)
+    assert throughput in readme
+    assert costs in readme

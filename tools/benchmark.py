@@ -1,208 +1,178 @@
-"""Training throughput of this project and its peers: `make bench` -> reports/benchmarks/throughput.{md,json}.
+"""Speed of this project beside its peers: `make bench` -> reports/benchmarks/. No part of `dvc repro`.
 
-Every measurement trains on random images in a process of its own. The rounds are interleaved, so that ratios hold on a
-machine whose speed changes, and the fastest round of each counts. No part of `dvc repro`.
+Every measurement is a process of its own. The rounds are interleaved, so that ratios hold on a machine whose speed
+changes, and the fastest of each counts: other work only ever adds time. `--quick` prints one round and writes nothing.
+Whole trainings are measured by tools/recipes.py.
 """
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import yaml
 
 from stages import dataset
+from stages.dataset import Dataset
+from stages.errors import InputError, one_line_errors
 from stages.files import replacing
-from stages.params import Model, load_params
+from stages.params import PATH as PARAMS
+from stages.params import load_params
+from tools.measure import ROOT, Cost, environment, run
+from tools.peers import KERAS, LIMIT, PEERS, PYTORCH, THIS, Case
 
 RESULTS = Path("reports/benchmarks")
+MODEL = Path("models/lstm.keras")
+ROUNDS = 2
 BATCHES = (32, 64, 128)
-IMAGES = 3_200  # in one repetition
-REPETITIONS = 4
+IMAGES_A_PROCESS = 10_240  # or one epoch, where that is more
 
-Images = NDArray[np.float32]  # (n, 28, 28)
-Labels = NDArray[np.uint8]  # (n,)
-Epoch = Callable[[], object]  # trains once on all images
-
-
-def this_project(images: Images, labels: Labels, batch: int) -> Epoch:
-    """Train as stages/train.py does, without the reading of images and the measuring after an epoch."""
-    from stages import model, train  # noqa: PLC0415 - each peer is imported in its own process only
-    from stages.runtime import keras, tf  # noqa: PLC0415
-
-    params = load_params()
-    network = model.build(params.model, seed=0)
-    learn = train.make_learner(network, keras.optimizers.Adam(0.001), seed=0)
-    batches = [
-        (tf.constant(images[start : start + batch]), tf.constant(labels[start : start + batch]), tf.ones(batch))
-        for start in range(0, len(images), batch)
-    ]
-    return lambda: [float(learn(*each)[0]) for each in batches]
-
-
-def keras_fit(images: Images, labels: Labels, batch: int) -> Epoch:
-    """Train the reference's network as anyone would write it: Keras' `fit` on NumPy arrays, its default settings."""
-    import keras  # noqa: PLC0415
-
-    network = keras.Sequential(
-        [
-            keras.Input((28, 28)),
-            keras.layers.LSTM(128, activation="relu", return_sequences=True),
-            keras.layers.Dropout(0.2),
-            keras.layers.LSTM(128, activation="relu"),
-            keras.layers.Dropout(0.2),
-            keras.layers.Dense(32, activation="relu"),
-            keras.layers.Dense(10, activation="softmax"),
-        ]
-    )
-    network.compile(keras.optimizers.Adam(0.001), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    return lambda: network.fit(images, labels, batch_size=batch, verbose=0)
-
-
-def pytorch(images: Images, labels: Labels, batch: int) -> Epoch:
-    """Train PyTorch's `nn.LSTM` of the same sizes, which knows tanh alone."""
-    import torch  # noqa: PLC0415
-    from torch import nn  # noqa: PLC0415
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first = nn.LSTM(28, 128, batch_first=True)
-            self.second = nn.LSTM(128, 128, batch_first=True)
-            self.dropout = nn.Dropout(0.2)
-            self.head = nn.Sequential(nn.Linear(128, 32), nn.ReLU(), nn.Linear(32, 10))
-
-        def forward(self, rows: Any) -> Any:
-            hidden, _ = self.first(rows)
-            hidden, _ = self.second(self.dropout(hidden))
-            return self.head(self.dropout(hidden[:, -1]))
-
-    network, loss = Network(), nn.CrossEntropyLoss()
-    optimizer = torch.optim.Adam(network.parameters(), 0.001)
-    x, y = torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
-
-    def epoch() -> None:
-        for start in range(0, len(x), batch):
-            optimizer.zero_grad()
-            loss(network(x[start : start + batch]), y[start : start + batch]).backward()
-            optimizer.step()
-
-    return epoch
-
-
-def matrix_products(images: Images) -> Epoch:
-    """Do as many operations as the network's matrix products on the images take, in large products."""
-    side = 2_048
-    large = np.random.default_rng(0).random((side, side), np.float32)
-    count = round(len(images) * operations(load_params().model) / (2 * side**3))
-
-    def epoch() -> None:
-        for _ in range(count):
-            large @ large
-
-    return epoch
-
-
-PEERS: dict[str, Callable[[Images, Labels, int], Epoch]] = {
-    "this project": this_project,
-    "Keras `fit`": keras_fit,
-    "PyTorch `nn.LSTM`": pytorch,
+# Rows of the table of throughput: a name, and the peer and precision behind it.
+ROWS = {
+    THIS: (THIS, "float32"),
+    f"{THIS}, bfloat16": (THIS, "bfloat16"),
+    KERAS: (KERAS, "float32"),
+    PYTORCH: (PYTORCH, "float32"),
 }
-LIMIT = "matrix products alone"
+THROUGHPUT = [Case(LIMIT), *(Case(*row[:1], batch, precision=row[1]) for batch in BATCHES for row in ROWS.values())]
+LAYERS = [Case(THIS, units=(128,) * depth) for depth in (1, 2, 3)]
+UNITS = [Case(THIS, units=(units,) * 2) for units in (64, 128, 256)]
+IMAGES = [Case(THIS, images=images) for images in (15_000, 30_000, 60_000)]
 
-
-def operations(params: Model) -> int:
-    """Count the floating-point operations of the matrix products of one image, forward and backward.
-
-    Forward is one product, backward two of its size, but for the gradient of the pixels, which nobody needs.
-    """
-    forward = unneeded = 0
-    features = dataset.SIDE
-    for level, units in enumerate(params.lstm_units):
-        forward += dataset.SIDE * (features + units) * 4 * units
-        if level == 0:
-            unneeded = dataset.SIDE * features * 4 * units
-        features = units
-    forward += features * params.dense_units + params.dense_units * dataset.CLASSES
-    return 2 * (3 * forward - unneeded)
-
-
-def measure(name: str, batch: int) -> float:
-    """Measure in this process the images trained on in a second, the fastest repetition after a first."""
-    rng = np.random.default_rng(0)
-    images = rng.random((IMAGES, dataset.SIDE, dataset.SIDE), np.float32)
-    labels = rng.integers(0, dataset.CLASSES, IMAGES).astype(np.uint8)
-    epoch = matrix_products(images) if name == LIMIT else PEERS[name](images, labels, batch)
-    epoch()
-    seconds = []
-    for _ in range(REPETITIONS):
-        started = time.perf_counter()
-        epoch()
-        seconds.append(time.perf_counter() - started)
-    return IMAGES / min(seconds)
-
-
-def run(rounds: int) -> dict[str, dict[int, float]]:
-    """Measure every peer at every batch size, `rounds` times in turn, and keep the fastest."""
-    best: dict[str, dict[int, float]] = {name: {} for name in (LIMIT, *PEERS)}
-    cases = [(LIMIT, max(BATCHES)), *((name, batch) for batch in BATCHES for name in PEERS)]
-    for _ in range(rounds):
-        for name, batch in cases:
-            if name == "PyTorch `nn.LSTM`" and not find_spec("torch"):
-                continue
-            command = [sys.executable, "-m", "tools.benchmark", "--one", name, str(batch)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                sys.exit(f"error: {name} failed: {done.stderr}")
-            speed = float(done.stdout.splitlines()[-1])
-            print(f"{name}, batch {batch}: {speed:,.0f} images/s", flush=True)
-            best[name][batch] = max(speed, best[name].get(batch, 0))
-    return best
-
-
-def table(best: Mapping[str, Mapping[int, float]]) -> str:
-    """Lay the speeds out in Markdown, each beside its ratio to plain Keras at batch 32."""
-    base = best["Keras `fit`"][32]
-    lines = ["| images/s (ratio) | " + " | ".join(f"batch {batch}" for batch in BATCHES) + " |"]
-    lines.append("|---|" + "---:|" * len(BATCHES))
-    for name in PEERS:
-        cells = (best[name].get(batch) for batch in BATCHES)
-        shown = (f"{speed:,.0f} ({speed / base:.1f}x)" if speed else "not measured" for speed in cells)
-        lines.append(f"| {name} | {' | '.join(shown)} |")
-    lines.append("")
-    (limit,) = best[LIMIT].values()
-    lines.append(f"Limit, the network's matrix products alone as large ones: {limit:,.0f} ({limit / base:.1f}x).")
-    return "\n".join(lines) + "\n"
+Speeds = Mapping[Case, float]  # images a second
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=2, help="how often each is measured (default: 2)")
-    parser.add_argument(
-        "--one", nargs=2, metavar=("NAME", "BATCH"), help="measure one in this process and print images/s"
-    )
+    parser.add_argument("--quick", action="store_true", help="one round in a few minutes, printed only")
+    parser.add_argument("--one", metavar="CASE", help="measure one case in this process and print images/s")
     arguments = parser.parse_args()
     if arguments.one:
-        print(measure(arguments.one[0], int(arguments.one[1])))
+        case = json.loads(arguments.one)
+        print(images_per_second(Case(**case | {"units": tuple(case["units"])})))
         return
-    best = run(arguments.rounds)
-    packages = {name: version(name) for name in ("tensorflow", "keras", "numpy", "torch") if find_spec(name)}
-    result = {"cores": os.cpu_count(), "python": platform.python_version(), **packages, "images_per_second": best}
-    with replacing(RESULTS / "throughput.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    with replacing(RESULTS / "throughput.md") as temporary:
-        temporary.write_text(table(best), encoding="utf-8")
-    print(table(best), end="")
+    costs = stage_costs()
+    cases = THROUGHPUT if arguments.quick else [*THROUGHPUT, *LAYERS, *UNITS, *IMAGES]
+    speeds = measure(cases, rounds=1 if arguments.quick else ROUNDS)
+    report = "\n".join([throughput_table(speeds), costs_table(costs), "" if arguments.quick else growth_table(speeds)])
+    print(report, end="")
+    if not arguments.quick:
+        result = {
+            "environment": environment(),
+            "images_per_second": [asdict(case) | {"speed": round(speed)} for case, speed in speeds.items()],
+            "costs": {name: cost._asdict() for name, cost in costs.items()},
+        }
+        with replacing(RESULTS / "benchmark.json") as temporary:
+            temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        with replacing(RESULTS / "benchmark.md") as temporary:
+            temporary.write_text(report, encoding="utf-8")
+
+
+# Training steps
+
+
+def measure(cases: Iterable[Case], *, rounds: int) -> Speeds:
+    """Measure every case, `rounds` times in turn, and keep the fastest."""
+    cases = [case for case in dict.fromkeys(cases) if case.peer != PYTORCH or find_spec("torch")]
+    best = dict.fromkeys(cases, 0.0)
+    for _ in range(rounds):
+        for case in cases:
+            printed, _ = run("-m", "tools.benchmark", "--one", json.dumps(asdict(case)), folder=ROOT)
+            speed = float(printed.splitlines()[-1])
+            print(f"{case}: {speed:,.0f} images/s", file=sys.stderr, flush=True)
+            best[case] = max(speed, best[case])
+    return best
+
+
+def images_per_second(case: Case) -> float:
+    """Measure in this process the images trained on in a second, the fastest epoch after two batches to warm up."""
+    rng = np.random.default_rng(0)
+    count = -(-case.images // case.batch) * case.batch
+    images = rng.random((count, dataset.SIDE, dataset.SIDE), np.float32)
+    labels = rng.integers(0, dataset.CLASSES, count).astype(np.uint8)
+    epoch = PEERS[case.peer](case)
+    epoch(images[: 2 * case.batch], labels[: 2 * case.batch])
+    seconds = []
+    for _ in range(max(1, IMAGES_A_PROCESS // count)):
+        started = time.perf_counter()
+        epoch(images, labels)
+        seconds.append(time.perf_counter() - started)
+    return count / min(seconds)
+
+
+def throughput_table(speeds: Speeds) -> str:
+    """Lay the speeds out in Markdown, each beside its ratio to plain Keras at batch 32."""
+    base = speeds[Case(KERAS, 32)]
+    lines = ["| images/s (ratio) | " + " | ".join(f"batch {batch}" for batch in BATCHES) + " |"]
+    lines.append("|---|" + "---:|" * len(BATCHES))
+    for name, (peer, precision) in ROWS.items():
+        found = (speeds.get(Case(peer, batch, precision=precision)) for batch in BATCHES)
+        shown = (f"{speed:,.0f} ({speed / base:.1f}x)" if speed else "not measured" for speed in found)
+        lines.append(f"| {name} | {' | '.join(shown)} |")
+    limit = speeds[Case(LIMIT)]
+    lines += [
+        "",
+        f"Limit, the network's matrix products alone, large and float32: {limit:,.0f} ({limit / base:.1f}x).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def growth_table(speeds: Speeds) -> str:
+    """Lay out in Markdown how the time an image takes in training grows with the network and the number of images."""
+    lines = ["| this project, batch 128 | microseconds an image |", "|---|---:|"]
+    lines += [f"| {len(case.units)} x {case.units[0]} units | {1e6 / speeds[case]:.0f} |" for case in (*LAYERS, *UNITS)]
+    lines += [f"| 2 x 128 units, an epoch of {case.images:,} images | {1e6 / speeds[case]:.0f} |" for case in IMAGES]
+    return "\n".join([*dict.fromkeys(lines), ""])
+
+
+# Everything that is not training
+
+
+def stage_costs() -> Mapping[str, Cost]:
+    """Measure what is paid beside training, each as a whole process, the files at hand.
+
+    Raises `InputError` if the pipeline is not up to date.
+    """
+    if json.loads(run("-m", "dvc", "status", "--json", folder=ROOT)[0]):
+        raise InputError(
+            "the pipeline is not up to date, and nothing else can be measured of it: run `dvc repro` first"
+        )
+    costs = {"`dvc repro` with nothing to do": run("-m", "dvc", "repro", folder=ROOT)[1]}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        params = load_params().model_dump()
+        (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
+        _, costs["`prepare` from local files"] = run("-m", "stages.prepare", folder=folder)
+        for path in (MODEL, Path("reports/history.csv")):
+            (folder / path).parent.mkdir()
+            (folder / path).symlink_to(ROOT / path)
+        _, costs["`evaluate`"] = run("-m", "stages.evaluate", folder=folder)
+
+        params["train"] |= {"epochs": 1}
+        (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
+        validation = dataset.load(folder / dataset.VALIDATION)
+        batch = Dataset(
+            validation.images[: params["train"]["batch_size"]], validation.labels[: params["train"]["batch_size"]]
+        )
+        for path in (dataset.TRAIN, dataset.VALIDATION):
+            dataset.save(batch, folder / path)
+        _, costs["`train` on a single batch: start-up"] = run("-m", "stages.train", folder=folder)
+    return costs
+
+
+def costs_table(costs: Mapping[str, Cost]) -> str:
+    lines = ["| whole process | seconds | peak memory, MiB |", "|---|---:|---:|"]
+    lines += [f"| {name} | {cost.seconds:.1f} | {cost.peak_mib:,} |" for name, cost in costs.items()]
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main()
