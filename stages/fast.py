@@ -15,8 +15,8 @@ from images to gradients is written out:
   product where the processor multiplies such numbers (AMX, AVX512-BF16), more where it does not. Weights, states,
   element-wise steps and dense layers stay float32.
 
-On two cores of an AMD EPYC (Zen 4) this learns from 1.6 times as many images a second as Keras's `fit` at the same batch
-size, in float32; `make bench` measures it beside that, PyTorch and the limit: reports/benchmarks/benchmark.md.
+On two cores of an AMD EPYC (Zen 4) this learns from 1.5 to 1.6 times as many images a second as Keras's `fit` at the
+same batch size, in float32; `make bench` measures it beside that, PyTorch and the limit: reports/benchmarks/.
 """
 
 import functools
