@@ -66,5 +66,18 @@ def test_the_table_has_mean_deviation_seeds_and_the_median_time() -> None:
     assert "not measured" in rows["best"]
 
 
+def test_the_committed_table_is_of_all_runs_with_the_parameters_of_today() -> None:
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / recipes.RUNS).iterdir())]
+    assert (ROOT / recipes.TABLE).read_text(encoding="utf-8") == table(runs)
+    assert table(runs) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {(run["recipe"], run["seed"]) for run in runs} == {
+        (name, seed) for name, count in SEEDS.items() for seed in range(count)
+    }
+    for run in runs:
+        if run["recipe"] != PLAIN_KERAS:
+            changes = (*RECIPES[run["recipe"]], f"train.seed={run['seed']}")
+            assert run["params"] == changed(load_params(ROOT / "params.yaml").model_dump(), changes)
+
+
 def test_the_spread_of_one_is_its_value() -> None:
     assert spread([0.5]) == "50.000%"
