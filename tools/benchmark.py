@@ -16,14 +16,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from stages import dataset
 from stages.dataset import Dataset
 from stages.errors import InputError, one_line_errors
 from stages.files import replacing
-from stages.params import PATH as PARAMS
-from stages.params import load_params
+from tools import recipes
 from tools.measure import ROOT, Cost, environment, run
 from tools.peers import KERAS, LIMIT, PEERS, PYTORCH, THIS, Case
 
@@ -40,7 +38,10 @@ ROWS = {
     KERAS: (KERAS, "float32"),
     PYTORCH: (PYTORCH, "float32"),
 }
-THROUGHPUT = [Case(LIMIT), *(Case(*row[:1], batch, precision=row[1]) for batch in BATCHES for row in ROWS.values())]
+THROUGHPUT = [
+    Case(LIMIT),
+    *(Case(peer, batch, precision=precision) for batch in BATCHES for peer, precision in ROWS.values()),
+]
 LAYERS = [Case(THIS, units=(128,) * depth) for depth in (1, 2, 3)]
 UNITS = [Case(THIS, units=(units,) * 2) for units in (64, 128, 256)]
 IMAGES = [Case(THIS, images=images) for images in (15_000, 30_000, 60_000)]
@@ -147,20 +148,16 @@ def stage_costs() -> Mapping[str, Cost]:
     costs = {"`dvc repro` with nothing to do": run("-m", "dvc", "repro", folder=ROOT)[1]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        params = load_params().model_dump()
-        (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
+        batch_size = recipes.write_params(folder)["train"]["batch_size"]
         _, costs["`prepare` from local files"] = run("-m", "stages.prepare", folder=folder)
         for path in (MODEL, Path("reports/history.csv")):
             (folder / path).parent.mkdir()
             (folder / path).symlink_to(ROOT / path)
         _, costs["`evaluate`"] = run("-m", "stages.evaluate", folder=folder)
 
-        params["train"] |= {"epochs": 1}
-        (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
+        recipes.write_params(folder, ["train.epochs=1"])
         validation = dataset.load(folder / dataset.VALIDATION)
-        batch = Dataset(
-            validation.images[: params["train"]["batch_size"]], validation.labels[: params["train"]["batch_size"]]
-        )
+        batch = Dataset(validation.images[:batch_size], validation.labels[:batch_size])
         for path in (dataset.TRAIN, dataset.VALIDATION):
             dataset.save(batch, folder / path)
         _, costs["`train` on a single batch: start-up"] = run("-m", "stages.train", folder=folder)

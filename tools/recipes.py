@@ -90,10 +90,9 @@ def measure(recipe: str, seed: int) -> None:
 
 def train_recipe(changes: Sequence[str], seed: int) -> dict[str, Any]:
     """Run the three stages with the parameters of params.yaml but for these changes."""
-    params = changed(load_params().model_dump(), (*changes, f"train.seed={seed}"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
+        params = write_params(folder, (*changes, f"train.seed={seed}"))
         costs = {stage: run("-m", f"stages.{stage}", folder=folder)[1] for stage in ("prepare", "train", "evaluate")}
         metrics = json.loads((folder / "reports/metrics.json").read_text(encoding="utf-8"))
         with (folder / "reports/history.csv").open(encoding="utf-8", newline="") as file:
@@ -112,11 +111,17 @@ def train_plain_keras(seed: int) -> dict[str, Any]:
     """Train the reference's recipe as plain Keras, on the data that `prepare` makes for it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        params = changed(load_params().model_dump(), RECIPES["reference"])
-        (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
+        write_params(folder, RECIPES["reference"])
         run("-m", "stages.prepare", folder=folder)
         printed, cost = run("-m", "tools.plain_keras", str(seed), folder=folder, **PLAIN_ENVIRONMENT)
     return {"epochs": 10, **json.loads(printed.splitlines()[-1]), "costs": {"train": cost._asdict()}}
+
+
+def write_params(folder: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """Write a folder's params.yaml, that of here but for these changes, and return what it holds."""
+    params = changed(load_params().model_dump(), changes)
+    (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
+    return params
 
 
 def changed(params: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
