@@ -1,15 +1,13 @@
 """The .npz files between the stages: labelled images, normalized."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.errors import RESTORE, InputError
-from stages.files import replacing
+from stages.files import load_arrays, replacing
 
 SIDE = 28  # pixels
 CLASSES = 10
@@ -42,8 +40,7 @@ def load(path: Path) -> Dataset:
     Raises `InputError` if the file is missing, damaged, or holds anything but normalized images and their labels.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            images, labels = _array(archive, "images"), _array(archive, "labels")
+        images, labels = load_arrays(path, "images", "labels")
     except FileNotFoundError:
         raise InputError(f"{path}: not found; make it with `dvc repro prepare` or fetch it with `dvc pull`") from None
     except MemoryError:
@@ -64,12 +61,3 @@ def load(path: Path) -> Dataset:
     if not (images.min() >= 0 and images.max() <= 1):
         raise InputError(f"{path}: expected pixels between 0 and 1, found others; {RESTORE}")
     return Dataset(images, labels)
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    with archive.open(f"{name}.npy") as file:
-        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-        # To the end, where the checksum is compared: a damaged header makes NumPy stop before it.
-        if file.read():
-            raise ValueError(f"more in {name} than its header says")
-    return array

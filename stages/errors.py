@@ -4,6 +4,7 @@ import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 # The remedy for a damaged output.
 RESTORE = "bring it back with `dvc checkout --force`, or remove it and run `dvc repro`"
@@ -19,10 +20,27 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (InputError, OSError, MemoryError) as error:
-        message = " ".join(str(error).split()) or "out of memory"
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            message += "; make room and run `dvc repro` again"
-        sys.exit(f"error: {message}")
+        sys.exit(_line(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _line(error: BaseException) -> str:
+    message = " ".join(str(error).split()) or "out of memory"
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        message += "; make room and run `dvc repro` again"
+    return f"error: {message}"
+
+
+def _tell(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Keep to one line before `one_line_errors` can: while a stage is still being imported."""
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    elif isinstance(error, OSError):
+        print(_line(error), file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+sys.excepthook = _tell

@@ -2,10 +2,11 @@
 
 import gzip
 import os
-import shutil
+import signal
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +28,7 @@ MIRRORS = (
 MIRROR_VARIABLE = "MNIST_MIRROR"
 
 SILENCE = 20  # seconds without a byte, after which a connection is given up
-DEADLINE = 300  # seconds for one file from one source, retries included
+DEADLINE = 600  # seconds for one file, of which each source that is left may take its part, retries included
 RETRIES = 2  # after a first failure
 
 
@@ -76,7 +77,7 @@ def mirrors() -> tuple[str, ...]:
 
 def fetch(
     files: Iterable[IdxFile],
-    sources: Iterable[str],
+    sources: Sequence[str],
     *,
     cache: Path | None = None,
     retries: int = RETRIES,
@@ -92,16 +93,17 @@ def fetch(
     reasons: dict[str, str] = {}
     paths = []
     for file in files:
-        for source in sources:
-            if source in reasons:
-                continue
+        end = time.monotonic() + deadline
+        left = [source for source in sources if source not in reasons]
+        for number, source in enumerate(left):
             store = pooch.create(
                 path=folder,
                 base_url=source.rstrip("/") + "/",
                 registry={file.name: f"sha256:{file.sha256}"},
                 retry_if_failed=retries,
             )
-            download = _Download(file, silence=silence, until=time.monotonic() + deadline)
+            part = (end - time.monotonic()) / (len(left) - number)
+            download = _Download(file, silence=silence, until=time.monotonic() + part)
             try:
                 paths.append(Path(store.fetch(file.name, downloader=download)))
                 break
@@ -133,7 +135,7 @@ class _Download:
         self.until = until
 
     def __call__(self, url: str, output: str, _: pooch.Pooch) -> None:
-        with Path(output).open("wb") as target:
+        with Path(output).open("wb") as target, _deadline(self.until):
             if urlsplit(url).scheme in ("http", "https"):
                 self._stream(url, target)
             else:
@@ -142,7 +144,7 @@ class _Download:
                 except OSError as error:
                     raise _SourceError(error) from None
                 with source:
-                    shutil.copyfileobj(source, target)
+                    target.write(source.read(self.file.size + 1))
 
     def _stream(self, url: str, target: BinaryIO) -> None:
         address = urlsplit(url)
@@ -150,16 +152,16 @@ class _Download:
             raise ValueError("plain http is for this machine only; use https")
         with (
             requests.get(
-                url, stream=True, timeout=min(self.silence, self._remaining()), headers={"Accept-Encoding": "identity"}
+                url, stream=True, timeout=self.silence, headers={"Accept-Encoding": "identity"}, allow_redirects=False
             ) as response,
             tqdm(total=self.file.size, desc=self.file.name, unit="B", unit_scale=True, disable=None) as progress,
         ):
             response.raise_for_status()
+            if response.is_redirect:
+                raise ValueError(f"redirects to {response.headers['Location']}: name that instead")
             try:
-                # read1 returns what has come, so that a trickle meets the deadline too.
                 received = 0
                 while chunk := response.raw.read1(1 << 16):
-                    self._remaining()
                     progress.update(len(chunk))
                     received += len(chunk)
                     if received > self.file.size:
@@ -168,12 +170,24 @@ class _Download:
             except urllib3.exceptions.HTTPError as error:
                 raise requests.ConnectionError(error) from None
 
-    def _remaining(self) -> float:
-        """Return the seconds left."""
-        remaining = self.until - time.monotonic()
-        if remaining <= 0:
-            raise ValueError("not finished by the deadline")
-        return remaining
+
+@contextmanager
+def _deadline(until: float) -> Iterator[None]:
+    """End the block with a `ValueError` at a moment of the monotonic clock; works in the main thread."""
+
+    def end(*_: object) -> None:
+        raise ValueError("not finished by the deadline")
+
+    remaining = until - time.monotonic()
+    if remaining <= 0:
+        end()
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, remaining)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """The sections of params.yaml as typed, checked values."""
 
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -101,7 +102,7 @@ def load_params(path: Path = PATH) -> Params:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
     except FileNotFoundError:
         raise InputError(f"{path}: not found; bring it back with `git restore {path}`") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: not readable as YAML: {error}") from None
     try:
         return Params.model_validate(values)
@@ -113,7 +114,7 @@ def load_params(path: Path = PATH) -> Params:
 def _fault(error: Any) -> str:
     """Say in one clause what is wrong with one parameter."""
     name = ".".join(str(part) for part in error["loc"]) or "the whole file"
-    found = repr(error["input"])[:80]
+    found = _shown(error["input"])
     match error["type"]:
         case "missing":
             return f"{name} is missing"
@@ -127,3 +128,10 @@ def _fault(error: Any) -> str:
             return f"{name} must be a mapping of names to values, found {found}"
         case _:
             return f"{name}: {error['msg']}, found {found}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return reprlib.repr(value)
+    except ValueError:
+        return "a number of thousands of digits"

@@ -1,6 +1,5 @@
 """MNIST, downloaded and verified -> data/raw; normalized and split -> data/processed/*.npz."""
 
-import os
 import shutil
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -13,6 +12,7 @@ from sklearn.model_selection import train_test_split
 from stages import dataset, mnist
 from stages.dataset import Dataset
 from stages.errors import InputError, one_line_errors
+from stages.files import replacing
 from stages.params import load_params
 
 RAW = Path("data/raw")
@@ -62,15 +62,10 @@ def digits_images() -> tuple[Dataset, Dataset]:
 
 def fill_raw(originals: list[Path]) -> None:
     """Make data/raw hold exactly these files."""
-    fresh = RAW.with_name(f".{RAW.name}.{os.getpid()}")
-    fresh.mkdir(parents=True)
-    try:
+    with replacing(RAW) as fresh:
+        fresh.mkdir()
         for original in originals:
             shutil.copyfile(original, fresh / original.name)
-        shutil.rmtree(RAW, ignore_errors=True)
-        fresh.replace(RAW)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def normalized(images: ArrayLike, labels: ArrayLike, *, white: int) -> Dataset:

@@ -11,11 +11,19 @@ from stages.history import Epoch
 class Progress:
     """Show how far training is, how long it will still take, and after each epoch what was measured in it."""
 
-    def __init__(self, *, epochs: int, steps: int) -> None:
+    def __init__(self, *, epochs: int, steps: int, done: int = 0) -> None:
         self._epochs = epochs
+        self._done = done  # before this process
         self._started = time.monotonic()
         # None: a bar if standard error is a terminal, and nothing otherwise.
-        self._bar = tqdm(total=epochs * steps, desc=f"epoch 1/{epochs}", unit=" batches", leave=False, disable=None)
+        self._bar = tqdm(
+            total=epochs * steps,
+            initial=done * steps,
+            desc=f"epoch {min(done + 1, epochs)}/{epochs}",
+            unit=" batches",
+            leave=False,
+            disable=None,
+        )
 
     def __enter__(self) -> "Progress":
         return self
@@ -30,7 +38,7 @@ class Progress:
     def epoch(self, epoch: Epoch) -> None:
         """Tell of a finished epoch."""
         seconds = time.monotonic() - self._started
-        left = seconds / epoch.epoch * (self._epochs - epoch.epoch)
+        left = seconds / (epoch.epoch - self._done) * (self._epochs - epoch.epoch)
         with tqdm.external_write_mode():
             print(
                 f"epoch {epoch.epoch}/{self._epochs}: "

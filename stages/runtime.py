@@ -4,6 +4,7 @@ One thread an operation and as many operations at once as there are cores: no su
 """
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,8 +19,15 @@ def _quiet_stderr() -> Iterator[None]:
     """Hold back what is written to file descriptor 2, from C++ too, and show it only if the block fails."""
     sys.stderr.flush()
     terminal = os.dup(2)
+
+    def end(*_: object) -> None:
+        os.write(terminal, b"interrupted\n")
+        os._exit(130)
+
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
+        # Half imported, TensorFlow answers Ctrl-C with tracebacks of its own.
+        interrupt = signal.signal(signal.SIGINT, end)
         try:
             yield
         except BaseException:
@@ -27,6 +35,7 @@ def _quiet_stderr() -> Iterator[None]:
             os.write(terminal, held.read())
             raise
         finally:
+            signal.signal(signal.SIGINT, interrupt)
             os.dup2(terminal, 2)
             os.close(terminal)
 

@@ -1,13 +1,21 @@
-"""data/processed/{train,validation}.npz -> models/lstm.keras and reports/history.csv."""
+"""data/processed/{train,validation}.npz -> models/{lstm.keras,environment.json} and reports/history.csv."""
 
+import json
 import math
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
 
 from stages import archive, dataset, model
 from stages.augment import augmented
+from stages.checkpoint import Checkpoint
 from stages.dataset import Dataset
+from stages.environment import RECORD, environment
 from stages.errors import InputError, one_line_errors
 from stages.fast import SHARDS, make_gradients
+from stages.files import replacing
 from stages.history import HISTORY, Epoch, save_history
 from stages.metrics import accuracy_and_loss
 from stages.params import Augment, Params, Train, load_params
@@ -19,25 +27,52 @@ def main() -> None:
     params = load_params()
     training, validation = dataset.load(dataset.TRAIN), dataset.load(dataset.VALIDATION)
     network = model.build(params.model, seed=params.train.seed)
-    history = []
-    for epoch in train(network, params, training, validation):
-        history.append(epoch)
+    optimizer = make_optimizer(network, params.train, images=len(training))
+    state = [*network.variables, *optimizer.variables]
+    record = json.dumps(environment(), indent=2) + "\n"
+    with Checkpoint(all_inputs(params, training, validation, record)) as checkpoint:
+        history = checkpoint.restore(state)
+        for epoch in train(network, optimizer, params, training, validation, done=len(history)):
+            history.append(epoch)
+            save_history(history, HISTORY)
+            checkpoint.save(state, history)
         save_history(history, HISTORY)
-    archive.save(network, archive.MODEL)
+        archive.save(network, archive.MODEL)
+        with replacing(RECORD) as temporary:
+            temporary.write_text(record, encoding="utf-8")
+        checkpoint.remove()
 
 
-def train(network: keras.Model, params: Params, training: Dataset, validation: Dataset) -> Iterator[Epoch]:
-    """Train a network in place, and give after each epoch what was measured in it.
+def all_inputs(params: Params, training: Dataset, validation: Dataset, record: str) -> Iterator[bytes | memoryview]:
+    """Give everything that decides about a training: parameters, environment, code and data."""
+    yield params.model_dump_json(include={"model", "train", "augment"}).encode()
+    yield record.encode()
+    modules = {name: module.__file__ for name, module in sys.modules.items() if name.startswith("stages.")}
+    for file in sorted({__file__, *filter(None, modules.values())}):
+        yield Path(file).read_bytes()
+    for part in (training, validation):
+        yield np.ascontiguousarray(part.images).data.cast("B")
+        yield np.ascontiguousarray(part.labels).data
+
+
+def train(
+    network: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    params: Params,
+    training: Dataset,
+    validation: Dataset,
+    *,
+    done: int = 0,
+) -> Iterator[Epoch]:
+    """Train a network in place, after the epochs that are done, and give after each what was measured in it.
 
     Raises `InputError` after an epoch in which the loss was not finite.
     """
-    epochs = params.train.epochs
-    steps = math.ceil(len(training) / params.train.batch_size)
-    optimizer = make_optimizer(params.train, steps=epochs * steps)
+    epochs, steps = params.train.epochs, batches_in_epoch(params.train, len(training))
     learn, predict = make_learner(network, optimizer, params.train), model.make_predictor(network)
-    stream = iter(batches(training, params.train, params.augment))
-    with Progress(epochs=epochs, steps=steps) as progress:
-        for number in range(1, epochs + 1):
+    stream = iter(batches(training, params.train, params.augment, done=done))
+    with Progress(epochs=epochs, steps=steps, done=done) as progress:
+        for number in range(done + 1, epochs + 1):
             loss = correct = 0.0
             for _ in range(steps):
                 batch_loss, batch_correct, rate = learn(*next(stream))
@@ -59,8 +94,12 @@ def train(network: keras.Model, params: Params, training: Dataset, validation: D
                     f"training and {epoch.validation_loss} in validation; lower train.learning_rate or raise "
                     "train.warmup in params.yaml"
                 )
-            progress.epoch(epoch)
             yield epoch
+            progress.epoch(epoch)  # told once it has been kept
+
+
+def batches_in_epoch(params: Train, images: int) -> int:
+    return math.ceil(images / params.batch_size)
 
 
 class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
@@ -77,9 +116,12 @@ class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
         return self.peak * tf.minimum(1.0, tf.minimum((step + 1) / self.warmup, (self.steps - step) / self.decay))
 
 
-def make_optimizer(params: Train, *, steps: int) -> keras.optimizers.Optimizer:
-    rate = Trapezoid(params, steps=steps)
-    return keras.optimizers.get({"class_name": params.optimizer, "config": {"learning_rate": rate}})
+def make_optimizer(network: keras.Model, params: Train, *, images: int) -> keras.optimizers.Optimizer:
+    """Make the optimizer of a network's variables, with the learning rate for epochs of so many images."""
+    rate = Trapezoid(params, steps=params.epochs * batches_in_epoch(params, images))
+    optimizer = keras.optimizers.get({"class_name": params.optimizer, "config": {"learning_rate": rate}})
+    optimizer.build(network.trainable_variables)
+    return optimizer
 
 
 def make_learner(
@@ -87,7 +129,6 @@ def make_learner(
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """Make the function that learns from one batch and returns sum of losses, number right, and learning rate."""
     gradients = make_gradients(network, precision=params.precision)
-    optimizer.build(network.trainable_variables)
 
     @tf.function(autograph=False)
     def learn(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -100,8 +141,8 @@ def make_learner(
     return learn
 
 
-def batches(training: Dataset, params: Train, augment: Augment) -> tf.data.Dataset:
-    """Stream the batches of all epochs as images, labels and weights of one shape.
+def batches(training: Dataset, params: Train, augment: Augment, *, done: int = 0) -> tf.data.Dataset:
+    """Stream the batches of all epochs but those done, as images, labels and weights of one shape.
 
     What is left for the last batch of an epoch is filled up with images of weight 0. Order and augmentation follow
     from the seed and the epoch alone.
@@ -123,7 +164,7 @@ def batches(training: Dataset, params: Train, augment: Augment) -> tf.data.Datas
 
         return tf.data.Dataset.range(0, count, params.batch_size).map(batch)
 
-    return tf.data.Dataset.range(params.epochs).flat_map(epoch_batches).prefetch(2)
+    return tf.data.Dataset.range(done, params.epochs).flat_map(epoch_batches).prefetch(2)
 
 
 if __name__ == "__main__":

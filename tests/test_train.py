@@ -1,15 +1,18 @@
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from stages import model
+from stages.checkpoint import Checkpoint
 from stages.dataset import Dataset
 from stages.errors import InputError
 from stages.history import Epoch
 from stages.params import Params
 from stages.runtime import tf
-from stages.train import Trapezoid, batches, train
+from stages.train import Trapezoid, all_inputs, batches, make_optimizer, train
 from tests.conftest import DIVERGING, SMALL, make_params, random_digits
 
 
@@ -19,7 +22,8 @@ def small(**changes: Any) -> Params:
 
 def trained(params: Params, images: Dataset) -> tuple[list[Epoch], Any]:
     network = model.build(params.model, seed=params.train.seed)
-    return list(train(network, params, images, images)), network
+    optimizer = make_optimizer(network, params.train, images=len(images))
+    return list(train(network, optimizer, params, images, images)), network
 
 
 # Learning
@@ -101,6 +105,53 @@ def test_a_training_that_diverges_stops_with_the_epoch_and_the_remedy(digits: Da
         InputError, match=r"diverged in epoch 1: expected finite losses, found nan .*lower train\.learning_"
     ):
         trained(params, digits)
+
+
+# Going on
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_an_interrupted_training_ends_with_the_bits_of_one_that_was_not(
+    optimizer: str, in_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = random_digits(70)  # the last batch of an epoch is not full
+    params = small(
+        train__epochs=4, train__batch_size=32, train__optimizer=optimizer, augment__shift=2, augment__elastic=1
+    )
+    expected_history, expected = trained(params, images)
+    history: list[Epoch] = []
+    for interrupted_after in (1, 3, None):
+        # Each time a process of its own, but for what it leaves in its checkpoint.
+        network = model.build(params.model, seed=params.train.seed)
+        optimizer_ = make_optimizer(network, params.train, images=len(images))
+        state = [*network.variables, *optimizer_.variables]
+        with Checkpoint([b"inputs"]) as checkpoint:
+            history = checkpoint.restore(state)
+            for epoch in train(network, optimizer_, params, images, images, done=len(history)):
+                history.append(epoch)
+                checkpoint.save(state, history)
+                if epoch.epoch == interrupted_after:
+                    break
+    assert "going on after epoch 3" in capsys.readouterr().out
+    assert list(in_empty_folder.rglob("*.npz"))
+    assert history == expected_history
+    for weight, of_straight in zip(network.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, of_straight)
+
+
+def test_a_checkpoint_belongs_to_parameters_environment_and_data() -> None:
+    images, others = random_digits(20), random_digits(21)
+
+    def key(params: Params, training: Dataset = images, validation: Dataset = images, record: str = "") -> bytes:
+        return b"".join(hashlib.sha256(part).digest() for part in all_inputs(params, training, validation, record))
+
+    unchanged = key(small())
+    changed = [
+        key(small(train__seed=1)), key(small(model__dropout=0.1)), key(small(augment__shift=1)),
+        key(small(), training=others), key(small(), validation=others), key(small(), record="another machine"),
+    ]  # fmt: skip
+    assert len({unchanged, *changed}) == 1 + len(changed)
+    assert key(small(prepare__seed=1)) == unchanged, "what prepare reads is in the data"
 
 
 # The learning rate
