@@ -1,5 +1,5 @@
 # Every task by name. Any of them makes the environment it needs in .venv first.
-.PHONY: help repro demo test bench lint format requirements clean
+.PHONY: help repro demo verify test bench lint format requirements clean
 .DEFAULT_GOAL := help
 
 help:  ## List the tasks
@@ -39,6 +39,9 @@ demo: .venv/installed  ## Run the whole pipeline on small embedded digits, besid
 		-S train.epochs=12 -S train.batch_size=32 -S train.learning_rate=0.003
 	@echo "Look at it with .venv/bin/dvc exp show, or .venv/bin/dvc plots diff HEAD demo"
 
+verify: .venv/installed  ## Run the committed pipeline anew in a clone and compare every output; REV= another commit
+	$(IN_VENV) python -m tools.verify $(if $(REV),--rev $(REV))
+
 test: .venv/installed-dev  ## Run the tests
 	$(IN_VENV) python -m pytest
 
@@ -64,4 +67,4 @@ requirements: .venv/installed-dev  ## Resolve requirements.in and requirements-d
 	$(IN_VENV) $(COMPILE) --upgrade requirements-dev.in --output-file requirements-dev.txt
 
 clean:  ## Remove the environment and the tools' caches, but no data, model or report
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache dvc_plots
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache dvc_plots

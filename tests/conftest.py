@@ -1,5 +1,12 @@
 """What many tests share."""
 
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +86,129 @@ def changed_params(**changes: object) -> dict[str, dict[str, Any]]:
         assert key in values[section]
         values[section][key] = value
     return values
+
+
+# The pipeline by the real `dvc`
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+OUTPUTS = sorted(
+    next(iter(output))
+    for stage in PIPELINE["stages"].values()
+    for kind in ("outs", "metrics", "plots")
+    for output in stage.get(kind, [])
+)
+
+
+FAILED_REPRO = 255  # DVC's own exit code, whichever a stage's was
+
+
+class Clone:
+    """A working copy and the commands typed in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # Nothing of the developer's own git or DVC settings reaches the clone.
+        others = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_"))}
+        self.environment = {
+            **others,
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "GIT_AUTHOR_NAME": "A",
+            "GIT_AUTHOR_EMAIL": "a@example.org",
+            "GIT_COMMITTER_NAME": "A",
+            "GIT_COMMITTER_EMAIL": "a@example.org",
+        }
+
+    def copy(self, folder: Path) -> "Clone":
+        """Copy it whole, with its cache."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Clone(folder)
+
+    def run(self, *command: str, exit_code: int = 0, **variables: str) -> str:
+        """Run a command that must end with this code, and return what it printed, with its errors if it failed."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment | variables, capture_output=True, text=True, check=False
+        )
+        printed = done.stdout + done.stderr
+        assert done.returncode == exit_code, printed
+        return printed if exit_code else done.stdout
+
+    def json(self, *command: str) -> Any:
+        return json.loads(self.run(*command))
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def content(self) -> dict[str, bytes]:
+        """What all outputs hold, file for file."""
+        files = [
+            path
+            for output in OUTPUTS
+            for path in sorted(
+                (self.folder / output).rglob("*") if (self.folder / output).is_dir() else [self.folder / output]
+            )
+        ]
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in files if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A repository of these files, run on small parameters and committed, as `first`; tests copy it."""
+    clone = Clone(tmp_path_factory.mktemp("team") / "first")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        target = clone.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # The committed run is of the real images: this one starts without.
+        if (ROOT / name).exists() and not name.startswith("reports/") and name != "dvc.lock":
+            shutil.copy2(ROOT / name, target)
+    write_params(clone.folder, **SMALL)
+    clone.run("git", "init", "--quiet", "--initial-branch=main")
+    clone.run("dvc", "repro")
+    clone.commit("First run")
+    clone.run("git", "tag", "first")
+    return clone
+
+
+@pytest.fixture
+def clone(first_run: Clone, tmp_path: Path) -> Clone:
+    """A copy of the first run to change, with its cache and beside an empty storage."""
+    return first_run.copy(tmp_path / "clone")
+
+
+def error_of(printed: str) -> str:
+    assert "Traceback" not in printed
+    (line,) = re.findall(r"^error: .*$", printed, re.MULTILINE)
+    return line
+
+
+# What `make test-faults` counts
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave the slow ones to `make test-faults`, which sets FAULTS to all, or to sample for a few of each kind."""
+    return True if collection_path.name == "faults" and "FAULTS" not in os.environ else None
+
+
+def pytest_runtest_call(item: pytest.Item) -> None:
+    item.user_properties += [("fault", marker.args) for marker in item.iter_markers("fault")]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    made: Counter[str] = Counter()
+    withstood: Counter[str] = Counter()
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for kind, *number in (value for name, value in report.user_properties if name == "fault"):
+                if report.when == "call":
+                    made[kind] += (number or [1])[0]
+                    withstood[kind] += (number or [1])[0] * report.passed
+    if made and "FAULTS" in os.environ:
+        terminalreporter.section("faults withstood")
+        for kind, count in sorted(made.items()):
+            terminalreporter.write_line(f"{kind}: {withstood[kind]:,} of {count:,}")

@@ -3,11 +3,6 @@
 import csv
 import hashlib
 import json
-import os
-import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,104 +10,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from stages import evaluate, mnist, train
 from stages.errors import InputError
-from tests.conftest import DIVERGING, ROOT, SMALL, changed_params, write_params
-
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-OUTPUTS = sorted(
-    next(iter(output))
-    for stage in PIPELINE["stages"].values()
-    for kind in ("outs", "metrics", "plots")
-    for output in stage.get(kind, [])
+from tests.conftest import (
+    DIVERGING,
+    FAILED_REPRO,
+    OUTPUTS,
+    PIPELINE,
+    ROOT,
+    SMALL,
+    Clone,
+    changed_params,
+    error_of,
+    write_params,
 )
-
-
-FAILED_REPRO = 255  # DVC's own exit code, whichever a stage's was
-
-
-class Clone:
-    """A working copy and the commands typed in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        # Nothing of the developer's own git or DVC settings reaches the clone.
-        others = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_"))}
-        self.environment = {
-            **others,
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "GIT_AUTHOR_NAME": "A",
-            "GIT_AUTHOR_EMAIL": "a@example.org",
-            "GIT_COMMITTER_NAME": "A",
-            "GIT_COMMITTER_EMAIL": "a@example.org",
-        }
-
-    def run(self, *command: str, exit_code: int = 0, **variables: str) -> str:
-        """Run a command that must end with this code, and return what it printed, with its errors if it failed."""
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment | variables, capture_output=True, text=True, check=False
-        )
-        printed = done.stdout + done.stderr
-        assert done.returncode == exit_code, printed
-        return printed if exit_code else done.stdout
-
-    def json(self, *command: str) -> Any:
-        return json.loads(self.run(*command))
-
-    def commit(self, message: str) -> None:
-        self.run("git", "add", "--all")
-        self.run("git", "commit", "--quiet", "--message", message)
-
-    def content(self) -> dict[str, bytes]:
-        """What all outputs hold, file for file."""
-        files = [
-            path
-            for output in OUTPUTS
-            for path in sorted(
-                (self.folder / output).rglob("*") if (self.folder / output).is_dir() else [self.folder / output]
-            )
-        ]
-        return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
-
-
-@pytest.fixture(scope="session")
-def first_run(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A repository of these files, run on small parameters and committed, as `first`; tests copy it."""
-    clone = Clone(tmp_path_factory.mktemp("team") / "first")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in filter(None, listed.stdout.split("\0")):
-        target = clone.folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # The committed run is of the real images: this one starts without.
-        if (ROOT / name).exists() and not name.startswith("reports/") and name != "dvc.lock":
-            shutil.copy2(ROOT / name, target)
-    write_params(clone.folder, **SMALL)
-    clone.run("git", "init", "--quiet", "--initial-branch=main")
-    clone.run("dvc", "repro")
-    clone.commit("First run")
-    clone.run("git", "tag", "first")
-    return clone
-
-
-@pytest.fixture
-def clone(first_run: Clone, tmp_path: Path) -> Clone:
-    """A copy of the first run to change, with its cache and beside an empty storage."""
-    shutil.copytree(first_run.folder, tmp_path / "clone", symlinks=True)
-    return Clone(tmp_path / "clone")
 
 
 @pytest.fixture(scope="session")
 def experiment(first_run: Clone) -> tuple[Clone, str]:
     """A copy of the first run in which an experiment with more dropout was run, and what that printed."""
-    clone = Clone(first_run.folder.parent / "second")
-    shutil.copytree(first_run.folder, clone.folder, symlinks=True)
+    clone = first_run.copy(first_run.folder.parent / "second")
     return clone, clone.run("dvc", "exp", "run", "--name", "more-dropout", "--set-param", "model.dropout=0.5")
 
 
@@ -317,12 +235,6 @@ def test_dvc_sends_no_analytics() -> None:
 # Bad input
 
 
-def error_of(printed: str) -> str:
-    assert "Traceback" not in printed
-    (line,) = re.findall(r"^error: .*$", printed, re.MULTILINE)
-    return line
-
-
 @pytest.fixture
 def spoiled(clone: Clone) -> Iterator[Clone]:
     """A clone that a test spoils, and that the documented commands must then bring back."""
@@ -378,18 +290,6 @@ def test_a_damaged_or_missing_input_is_named(
     clone.run("git", "restore", "reports")
     clone.run("dvc", "checkout", "--force")
     assert clone.json("dvc", "status", "--json") == {}
-
-
-@pytest.mark.parametrize(("stage", "kilobytes"), [("prepare", 200), ("train", 10), ("evaluate", 2)])
-def test_a_full_disk_is_one_line_and_leaves_earlier_files_whole(stage: str, kilobytes: int, clone: Clone) -> None:
-    before = clone.content()
-    # A limit on the size of files fails a write as a full disk does, without the rights to mount one.
-    command = f"ulimit -f {kilobytes}; exec python -m stages.{stage}"
-    printed = clone.run("bash", "-c", command, exit_code=1)
-    assert "make room" in error_of(printed)
-    after = clone.content()
-    assert {path: before[path] for path in after} == after, "a cut file stands under its final name"
-    assert [str(path) for path in clone.folder.glob("[dmr]*/**/.*") if path.name != ".gitignore"] == []
 
 
 def test_a_full_disk_under_the_download_cache_is_not_blamed_on_the_mirrors(clone: Clone, tmp_path: Path) -> None:

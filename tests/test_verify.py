@@ -1,0 +1,76 @@
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import OUTPUTS, Clone
+from tools.verify import OTHER_BITS, OTHER_RESULT, SAME, TOLERANCE, disagreements, reasons, table
+
+METRICS = {part: {"accuracy": 0.99, "loss": 0.03} for part in ("train", "validation", "test")}
+
+
+def test_the_table_names_every_output_and_leaves_the_record_of_the_machine_out() -> None:
+    expected = {"models/lstm.keras": "a" * 32, "models/environment.json": "b" * 32, "data/raw": "c" * 32 + ".dir"}
+    found = expected | {"models/lstm.keras": "d" * 32, "models/environment.json": "e" * 32}
+    assert [line.split() for line in table(expected, found).splitlines()] == [
+        ["output", "expected", "found", "verdict"],
+        ["models/lstm.keras", "a" * 12, "d" * 12, "DIFFERENT"],
+        ["models/environment.json", "b" * 12, "e" * 12, "not", "compared"],
+        ["data/raw", "c" * 12, "c" * 12, "same"],
+    ]
+
+
+@pytest.mark.parametrize("part", METRICS)
+@pytest.mark.parametrize("name", TOLERANCE)
+def test_metrics_agree_within_the_tolerance(part: str, name: str) -> None:
+    def moved(by: float) -> dict[str, dict[str, float]]:
+        return METRICS | {part: METRICS[part] | {name: METRICS[part][name] - by}}
+
+    assert disagreements(METRICS, moved(0.99 * TOLERANCE[name])) == []
+    (line,) = disagreements(METRICS, moved(1.01 * TOLERANCE[name]))
+    assert line.startswith(f"{part}.{name}: {METRICS[part][name]} recorded")
+    assert disagreements(METRICS, moved(float("nan"))) != []
+
+
+def test_other_bits_are_put_down_to_what_differs_between_the_machines() -> None:
+    there = {"processor": "A", "python": "3.11.7"}
+    assert reasons(there, {"processor": "B", "python": "3.11.7"}) == ["processor: A in the recorded run, B here"]
+    assert "do not explain" in reasons(there, there)[0]
+    assert "dvc pull" in reasons(None, there)[0]
+    assert "not known" in reasons(there, None)[0]
+
+
+def change_recorded(clone: Clone, **changes: Any) -> None:
+    """Commit a dvc.lock, and metrics, as another machine might have made them."""
+    lock = yaml.safe_load((clone.folder / "dvc.lock").read_text())
+    for stage in lock["stages"].values():
+        for output in stage["outs"]:
+            if output["path"] == "models/lstm.keras":
+                output["md5"] = "0" * 32
+    (clone.folder / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+    metrics = json.loads((clone.folder / "reports/metrics.json").read_text())
+    metrics["test"] |= changes
+    (clone.folder / "reports/metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    clone.commit("From elsewhere")
+
+
+@pytest.mark.timeout(900)
+def test_a_commit_that_makes_its_run_again_is_verified_and_one_that_does_not_is_not(clone: Clone) -> None:
+    params = clone.folder / "params.yaml"
+    params.write_text(params.read_text() + "# not committed\n")
+    printed = clone.run("python", "-m", "tools.verify", exit_code=SAME)
+    assert "what is not committed is left out" in printed
+    assert f"HEAD: all {len(OUTPUTS) - 1} outputs have the bytes that dvc.lock names" in printed
+
+    clone.run("git", "restore", "params.yaml")
+    change_recorded(clone)
+    printed = clone.run("python", "-m", "tools.verify", exit_code=OTHER_BITS)
+    assert "the same result with other bits: 1 outputs differ" in printed
+
+    change_recorded(clone, accuracy=0.5)
+    printed = clone.run("python", "-m", "tools.verify", "--rev", "main", exit_code=OTHER_RESULT)
+    assert "test.accuracy: 0.5 recorded" in printed
+
+    printed = clone.run("python", "-m", "tools.verify", "--rev", "nothing", exit_code=1)
+    assert printed.startswith("error: git rev-parse:")

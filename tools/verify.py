@@ -1,0 +1,146 @@
+"""Does a commit make the run that it records? `make verify` clones it, runs its whole pipeline anew and compares.
+
+Nothing is installed and no cache is shared; MNIST's own files are the only thing that is not made anew. Exit codes of
+`python -m tools.verify`: 0 if every output has the bytes that dvc.lock names, 3 if some have not but the metrics agree
+within `TOLERANCE`, 4 if they do not, and 1 if the pipeline could not be run.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dvc.api
+import yaml
+
+from stages.errors import InputError, one_line_errors
+
+ROOT = Path(__file__).resolve().parents[1]
+METRICS = "reports/metrics.json"
+RECORD = "models/environment.json"  # says where a run was made, and so is no part of the verdict
+
+TOLERANCE = {"accuracy": 0.003, "loss": 0.01}  # a few times what another seed changes
+SAME, OTHER_BITS, OTHER_RESULT = 0, 3, 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rev", default="HEAD", help="the commit, branch or tag to verify (default: HEAD)")
+    rev = parser.parse_args().rev
+    with tempfile.TemporaryDirectory() as name:
+        clone = Path(name) / "clone"
+        clone_of(rev, clone)
+        expected, metrics = outputs(clone), json.loads((clone / METRICS).read_text(encoding="utf-8"))
+        run_pipeline(clone)
+        found, remade = outputs(clone), json.loads((clone / METRICS).read_text(encoding="utf-8"))
+        compared = [path for path in expected if path != RECORD]
+        differing = [path for path in compared if expected[path] != found.get(path)]
+        print(table(expected, found))
+        if not differing:
+            print(f"{rev}: all {len(compared)} outputs have the bytes that dvc.lock names")
+            sys.exit(SAME)
+        disagreeing = disagreements(metrics, remade)
+        for line in (*reasons(recorded(rev), record_of(clone)), *disagreeing):
+            print(line)
+        if disagreeing:
+            print(f"{rev}: another result: {len(differing)} outputs differ, the metrics beyond the tolerance")
+            sys.exit(OTHER_RESULT)
+        print(f"{rev}: the same result with other bits: {len(differing)} outputs differ, the metrics agree")
+        sys.exit(OTHER_BITS)
+
+
+def clone_of(rev: str, folder: Path) -> None:
+    """Clone this repository at a revision, without its cache."""
+    commit = git("rev-parse", "--verify", f"{rev}^{{commit}}")
+    if commit != git("rev-parse", "HEAD"):
+        print(f"{rev} is an older commit: it is run with the packages that are installed now")
+    elif git("status", "--porcelain", "--untracked-files=no"):
+        print("what is not committed is left out")
+    git("clone", "--quiet", "--no-checkout", str(ROOT), str(folder))
+    git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
+    if not (folder / "dvc.lock").exists():
+        raise InputError(f"{rev} has no dvc.lock: there is no run to compare with")
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"git {arguments[0]}: {done.stderr}")
+    return done.stdout.strip()
+
+
+def run_pipeline(clone: Path) -> None:
+    """Run every stage of a clone, with a cache of its own whatever the user's DVC settings say."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
+    environment = own | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_GLOBAL_CONFIG_DIR": str(clone.parent),
+        "DVC_SYSTEM_CONFIG_DIR": str(clone.parent),
+    }
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro", "--force"], cwd=clone, env=environment, check=False)
+    if done.returncode:
+        raise InputError("the pipeline of the clone failed, as its last lines say")
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """Read the hash of every output from dvc.lock."""
+    lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
+    return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
+
+
+def table(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
+    rows = [("output", "expected", "found", "verdict")]
+    for path, hash_ in expected.items():
+        verdict = "not compared" if path == RECORD else "same" if found.get(path) == hash_ else "DIFFERENT"
+        rows.append((path, hash_[:12], found.get(path, "none")[:12], verdict))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def recorded(rev: str) -> dict[str, str] | None:
+    """Read where the recorded run was made; None if neither cache nor storage has it."""
+    try:
+        record: dict[str, str] = json.loads(dvc.api.read(RECORD, repo=str(ROOT), rev=rev))
+    except Exception:  # noqa: BLE001 - DVC's many ways to say that a file is not here
+        return None
+    return record
+
+
+def record_of(clone: Path) -> dict[str, str] | None:
+    """Read where the run of a clone was made; None at a commit that does not record it."""
+    path = clone / RECORD
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def reasons(recorded: Mapping[str, str] | None, here: Mapping[str, str] | None) -> list[str]:
+    """Say as far as can be known why bits differ."""
+    if recorded is None or here is None:
+        return [f"why is not known: {RECORD} of that run is neither in the cache nor in the storage; try `dvc pull`"]
+    names = {**recorded, **here}
+    different = [name for name in names if recorded.get(name) != here.get(name)]
+    if not different:
+        return ["processor and packages are those of the recorded run: they do not explain the difference"]
+    return [f"{name}: {recorded.get(name)} in the recorded run, {here.get(name)} here" for name in different]
+
+
+def disagreements(expected: Any, found: Any) -> list[str]:
+    """Compare accuracy and loss of each set."""
+    return [
+        f"{part}.{name}: {expected[part][name]} recorded, {found[part][name]} found, tolerance {tolerance}"
+        for part in ("train", "validation", "test")
+        for name, tolerance in TOLERANCE.items()
+        if not math.isclose(expected[part][name], found[part][name], rel_tol=0, abs_tol=tolerance)
+    ]
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
