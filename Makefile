@@ -1,5 +1,5 @@
 # Every task by name. Any of them makes the environment it needs in .venv first.
-.PHONY: help repro demo verify test bench lint format requirements clean
+.PHONY: help repro demo verify test test-faults bench lint format requirements clean
 .DEFAULT_GOAL := help
 
 help:  ## List the tasks
@@ -44,6 +44,9 @@ verify: .venv/installed  ## Run the committed pipeline anew in a clone and compa
 
 test: .venv/installed-dev  ## Run the tests
 	$(IN_VENV) python -m pytest
+
+test-faults: .venv/installed-dev  ## Kill, starve and feed it rubbish, and count what it withstands; SAMPLE=1 for a few
+	FAULTS=$(if $(SAMPLE),sample,all) $(IN_VENV) python -m pytest -m fault --dist=load
 
 bench: .venv/installed  ## Measure speed beside plain Keras and PyTorch, after make repro: 10 minutes; QUICK=1: a few
 	$(IN_VENV) python -m tools.benchmark $(if $(QUICK),--quick)

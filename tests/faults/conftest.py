@@ -1,0 +1,36 @@
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.conftest import write_params
+from tests.faults.pipeline import PARAMS, STAGES, content, run
+
+
+class Undisturbed(NamedTuple):
+    """What the stages made where nothing went wrong."""
+
+    before: dict[str, dict[str, bytes]]  # stage: every file there was when it started
+    after: dict[str, dict[str, bytes]]
+    seconds: dict[str, float]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_params(folder, **PARAMS)
+    found = Undisturbed({}, {}, {})
+    for stage in STAGES:
+        found.before[stage] = content(folder)
+        started = time.monotonic()
+        run(stage, folder)
+        found.seconds[stage] = time.monotonic() - started
+        found.after[stage] = content(folder)
+    return found
+
+
+def fill(folder: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
