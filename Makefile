@@ -1,5 +1,5 @@
 # Every task by name. Any of them makes the environment it needs in .venv first.
-.PHONY: help repro demo verify test test-faults bench lint format requirements clean
+.PHONY: help setup repro demo check storage repair verify test test-faults bench lint format requirements clean
 .DEFAULT_GOAL := help
 
 help:  ## List the tasks
@@ -30,6 +30,9 @@ IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	touch $@
 
+setup: .venv/installed  ## Install this repository's git hooks and merge drivers in your clone
+	$(IN_VENV) python -m tools.setup
+
 repro: .venv/installed  ## Run the pipeline: every stage whose inputs changed
 	$(IN_VENV) dvc repro
 
@@ -38,6 +41,16 @@ demo: .venv/installed  ## Run the whole pipeline on small embedded digits, besid
 		-S prepare.dataset=digits -S prepare.validation_size=200 \
 		-S train.epochs=12 -S train.batch_size=32 -S train.learning_rate=0.003
 	@echo "Look at it with .venv/bin/dvc exp show, or .venv/bin/dvc plots diff HEAD demo"
+
+check: .venv/installed  ## Is this commit whole: parameters, pipeline, reports, and its data in the storage
+	@$(IN_VENV) python -m tools.check
+
+storage: .venv/installed  ## Switch the team's storage: URL=s3://bucket/path, and ENDPOINT= of a server of your own
+	@test -n "$(URL)" || { echo "error: name the storage: make storage URL=s3://bucket/path" >&2; exit 1; }
+	@$(IN_VENV) python -m tools.storage '$(URL)' $(if $(ENDPOINT),--endpoint '$(ENDPOINT)')
+
+repair: .venv/installed  ## Read all that the storage has of this commit, and replace what is damaged or missing
+	@$(IN_VENV) python -m tools.repair
 
 verify: .venv/installed  ## Run the committed pipeline anew in a clone and compare every output; REV= another commit
 	$(IN_VENV) python -m tools.verify $(if $(REV),--rev $(REV))

@@ -1,16 +1,20 @@
 """What many tests share."""
 
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import gto.log  # noqa: F401 - setting logging up, it closes what pytest captures if TensorFlow came first
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -37,9 +41,9 @@ def digits(in_empty_folder: Path) -> Dataset:
 
 
 @pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers on loopback are asked directly, whatever the user's network needs."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+def of_a_laptop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers on loopback are asked directly, whatever the user's network needs, and no test knows that it is in CI."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ci"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
@@ -107,8 +111,8 @@ class Clone:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # Nothing of the developer's own git or DVC settings reaches the clone.
-        others = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_"))}
+        # Nothing of the developer's own git or DVC settings reaches the clone, nor that it is tested in CI.
+        others = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_", "CI"))}
         self.environment = {
             **others,
             "GIT_CONFIG_GLOBAL": os.devnull,
@@ -181,6 +185,50 @@ def clone(first_run: Clone, tmp_path: Path) -> Clone:
     return first_run.copy(tmp_path / "clone")
 
 
+# Registered runs: the first, a better one, a worse one, and one as good as the first
+
+# By version: how many test images it fixes and how many it breaks of the first run's.
+RELEASED = {"v1.0.0": (0, 0), "v1.0.1": (20, 0), "v1.1.0": (0, 20), "v1.1.1": (10, 10)}
+BUMPS = {"v1.0.0": "major", "v1.1.0": "minor"}
+
+
+@pytest.fixture(scope="session")
+def released(first_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The first run and three more commits as if models had been trained, `run-v1.0.0` and so on, each registered."""
+    clone = first_run.copy(tmp_path_factory.mktemp("released") / "clone")
+    for seed, (version, (fixed, broken)) in enumerate(RELEASED.items()):
+        if seed:
+            commit_run(clone, seed, fixed, broken)
+        clone.run("dvc", "push")
+        clone.run("git", "tag", f"run-{version}")
+        clone.run("python", "-m", "tools.register", "--bump", BUMPS.get(version, "patch"))
+    return clone
+
+
+def commit_run(clone: Clone, seed: int, fixed: int, broken: int) -> None:
+    """Commit what a training with another seed might have given: another file, and other predictions than the first."""
+    write_params(clone.folder, **SMALL, train__seed=seed)
+    with zipfile.ZipFile(clone.folder / "models/lstm.keras", "a") as archive:
+        archive.comment = f"seed {seed}".encode()
+    path = clone.folder / "reports/predictions.csv"
+    predictions = pd.read_csv(
+        io.StringIO(clone.run("git", "show", "first:reports/predictions.csv")), dtype={"confidence": str}
+    )
+    is_right = predictions["predicted"] == predictions["actual"]
+    for rows, by in ((predictions.index[~is_right][:fixed], 0), (predictions.index[is_right][:broken], 1)):
+        predictions.loc[rows, "predicted"] = (predictions.loc[rows, "actual"] + by) % 10
+    predictions.to_csv(path, index=False, lineterminator="\n")
+    clone.run("dvc", "commit", "--force")
+    clone.commit(f"Seed {seed}")
+
+
+@pytest.fixture
+def releases(released: Clone, tmp_path: Path) -> Clone:
+    """A copy of the registered runs to change, beside a copy of their storage."""
+    shutil.copytree(released.folder.parent, tmp_path / "releases", symlinks=True)
+    return Clone(tmp_path / "releases" / "clone")
+
+
 def error_of(printed: str) -> str:
     assert "Traceback" not in printed
     (line,) = re.findall(r"^error: .*$", printed, re.MULTILINE)
@@ -191,8 +239,9 @@ def error_of(printed: str) -> str:
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave the slow ones to `make test-faults`, which sets FAULTS to all, or to sample for a few of each kind."""
-    return True if collection_path.name == "faults" and "FAULTS" not in os.environ else None
+    """Leave the slow ones to `make test-team`, and to `make test-faults`, which sets FAULTS to all, or to sample."""
+    needed = {"faults": "FAULTS", "team": "TEAM"}.get(collection_path.name)
+    return True if needed and collection_path.is_dir() and needed not in os.environ else None
 
 
 def pytest_runtest_call(item: pytest.Item) -> None:
