@@ -1,5 +1,6 @@
 # Every task by name. Any of them makes the environment it needs in .venv first.
-.PHONY: help setup repro demo check storage repair verify test test-faults bench lint format requirements clean
+.PHONY: help setup repro demo check storage repair register card promote rollback verify test test-faults bench
+.PHONY: lint format requirements clean
 .DEFAULT_GOAL := help
 
 help:  ## List the tasks
@@ -51,6 +52,22 @@ storage: .venv/installed  ## Switch the team's storage: URL=s3://bucket/path, an
 
 repair: .venv/installed  ## Read all that the storage has of this commit, and replace what is damaged or missing
 	@$(IN_VENV) python -m tools.repair
+
+register: .venv/installed  ## Give this commit's model the next version; BUMP=minor or major for more than patch
+	@$(IN_VENV) python -m tools.register $(if $(BUMP),--bump '$(BUMP)')
+
+card: .venv/installed  ## Show the model card of a version: VERSION=v1.0.0
+	@test -n "$(VERSION)" || { echo "error: name the version: make card VERSION=v1.0.0" >&2; exit 1; }
+	@$(IN_VENV) python -m tools.card '$(VERSION)'
+
+promote: .venv/installed  ## Give a stage to a version proven better than its holder: VERSION=v1.0.0 STAGE=prod
+	@test -n "$(VERSION)" -a -n "$(STAGE)" || \
+		{ echo "error: name both: make promote VERSION=v1.0.0 STAGE=prod" >&2; exit 1; }
+	@$(IN_VENV) python -m tools.promote '$(VERSION)' --stage '$(STAGE)'
+
+rollback: .venv/installed  ## Give a stage back to the version that held it before: STAGE=prod
+	@test -n "$(STAGE)" || { echo "error: name the stage: make rollback STAGE=prod" >&2; exit 1; }
+	@$(IN_VENV) python -m tools.promote --rollback --stage '$(STAGE)'
 
 verify: .venv/installed  ## Run the committed pipeline anew in a clone and compare every output; REV= another commit
 	$(IN_VENV) python -m tools.verify $(if $(REV),--rev $(REV))

@@ -1,0 +1,132 @@
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages import archive, dataset
+from stages.errors import InputError
+from stages.model import make_predictor
+from tests.conftest import Clone, error_of
+from tools.pictures import read
+from tools.predict import fetch, find_pictures
+
+PREDICT = ("python", "-m", "tools.predict")
+COUNT = 50
+
+
+@pytest.fixture(scope="module")
+def pictures(first_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first test images as large dark digits on light paper, named by number and actual digit."""
+    folder = tmp_path_factory.mktemp("pictures")
+    test = dataset.load(first_run.folder / dataset.TEST)
+    for number, (image, label) in enumerate(zip(test.images[:COUNT], test.labels, strict=False)):
+        large = Image.fromarray(255 - (image * 255).astype(np.uint8)).resize((112, 112), Image.Resampling.BICUBIC)
+        large.save(folder / f"{number:02}-{label}.png")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def md5_of(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()  # noqa: S324 - DVC's choice
+
+
+def test_a_folder_is_classified_by_the_workspaces_model(first_run: Clone, pictures: Path) -> None:
+    printed = json.loads(first_run.run(*PREDICT, str(pictures), "--json"))
+    assert printed["model"] == "models/lstm.keras"
+    assert printed["md5"] == md5_of(first_run.folder / archive.MODEL)
+    images = printed["images"]
+    assert [image["image"] for image in images] == [str(path) for path in sorted(pictures.glob("*.png"))]
+    for image in images:
+        confidence = image["confidence"]
+        assert list(confidence) == [str(digit) for digit in range(10)]
+        assert sum(confidence.values()) == pytest.approx(1, abs=1e-5)
+        assert max(confidence, key=confidence.__getitem__) == str(image["digit"])
+    predict = make_predictor(archive.load(first_run.folder / archive.MODEL))
+    expected = predict(np.stack([read(Path(image["image"])) for image in images]))
+    np.testing.assert_allclose([list(image["confidence"].values()) for image in images], expected, atol=1e-6)
+
+
+def test_named_pictures_make_a_table(first_run: Clone, pictures: Path) -> None:
+    first, second = (str(path) for path in sorted(pictures.glob("*.png"))[:2])
+    head, *rows = first_run.run(*PREDICT, second, first).splitlines()
+    assert head.split() == ["image", "digit", *"0123456789"]
+    assert [row.split()[0] for row in rows] == [second, first]
+    for row in rows:
+        _, digit, *shares = row.split()
+        numbers = [float(share.rstrip("%")) for share in shares]
+        assert sum(numbers) == pytest.approx(100, abs=0.5)
+        assert int(digit) == int(np.argmax(numbers))
+
+
+@pytest.fixture
+def bare(releases: Clone, tmp_path: Path) -> str:
+    """A hosting site's copy, whose storage any clone reaches, with v1.0.1 in production."""
+    storage = releases.folder.parent / "mnist-lstm-storage"
+    releases.run("dvc", "remote", "modify", "storage", "url", str(storage))
+    releases.commit("Storage")
+    releases.run("gto", "assign", "lstm", "--version", "v1.0.1", "--stage", "prod")
+    releases.run("git", "clone", "--quiet", "--bare", ".", str(tmp_path / "hosted.git"))
+    return str(tmp_path / "hosted.git")
+
+
+def test_versions_of_this_and_any_clone_are_fetched_once(
+    releases: Clone, bare: str, pictures: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    elsewhere = Clone(tmp_path)
+    elsewhere.environment |= {
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "TMPDIR": str(tmp_path / "temporary"),
+        "PYTHONPATH": str(releases.folder),
+    }
+    picture = str(next(pictures.glob("*.png")))
+
+    def md5(*options: str) -> str:
+        return str(elsewhere.json(*PREDICT, picture, "--json", *options)["md5"])
+
+    def recorded(tag: str) -> str:
+        lock = releases.run("git", "show", f"{tag}:dvc.lock").split("path: models/lstm.keras\n", 1)[1]
+        return lock.split("md5: ")[1].split()[0]
+
+    assert md5("--model", "lstm@v1.0.0") == recorded("run-v1.0.0")
+    assert md5("--model", "lstm@prod") == recorded("run-v1.0.1")
+    kept = tmp_path / "cache/mnist-lstm/models" / f"{recorded('run-v1.0.1')}.keras"
+    assert md5_of(kept) == recorded("run-v1.0.1")
+
+    # From elsewhere, damaged in the user's cache.
+    kept.write_bytes(b"damaged")
+    assert md5("--model", "lstm@prod", "--repo", bare) == recorded("run-v1.0.1")
+    assert md5_of(kept) == recorded("run-v1.0.1")
+
+    # From the user's cache alone.
+    shutil.rmtree(releases.folder / ".dvc/cache")
+    (releases.folder.parent / "mnist-lstm-storage").rename(tmp_path / "gone")
+    assert md5("--model", "lstm@prod", "--repo", str(releases.folder)) == recorded("run-v1.0.1")
+    printed = elsewhere.run(*PREDICT, picture, "--model", "lstm@v1.1.0", exit_code=1)
+    assert "models/lstm.keras at lstm@v1.1.0: neither in the cache nor in the storage" in error_of(printed)
+    assert list((tmp_path / "temporary").glob("*dvc*")) == [], "clones are left behind"
+
+
+def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected a folder of pictures, found none ending in \.jpeg, \.jpg, \.png"):
+        find_pictures([tmp_path])
+
+
+def test_a_version_that_is_not_there_is_named(first_run: Clone) -> None:
+    with pytest.raises(InputError, match="lstm@prod: no version holds the stage prod here"):
+        fetch("lstm@prod", str(first_run.folder))
+    with pytest.raises(InputError, match="/nowhere: not readable as a git repository"):
+        fetch("lstm@prod", "/nowhere")
+
+
+def test_a_picture_that_is_not_there_is_one_line(first_run: Clone) -> None:
+    assert error_of(first_run.run(*PREDICT, "none.png", exit_code=1)) == "error: none.png: not found"
+
+
+def test_a_repository_without_a_revision_is_asked_for_one(first_run: Clone) -> None:
+    printed = first_run.run(*PREDICT, "picture.png", "--repo", ".", exit_code=2)
+    assert "--repo needs --model" in printed
