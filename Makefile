@@ -1,5 +1,5 @@
 # Every task by name. Any of them makes the environment it needs in .venv first.
-.PHONY: help setup repro demo check storage repair register card promote rollback verify test test-faults bench
+.PHONY: help setup repro demo check storage repair register card promote rollback verify test test-faults test-team bench
 .PHONY: lint format requirements clean
 .DEFAULT_GOAL := help
 
@@ -77,6 +77,9 @@ test: .venv/installed-dev  ## Run the tests
 
 test-faults: .venv/installed-dev  ## Kill, starve and feed it rubbish, and count what it withstands; SAMPLE=1 for a few
 	FAULTS=$(if $(SAMPLE),sample,all) $(IN_VENV) python -m pytest -m fault --dist=load
+
+test-team: .venv/installed-dev  ## Two clones, a folder and an S3 server as storage: a team's day, and what goes wrong
+	TEAM=1 $(IN_VENV) python -m pytest tests/team --timeout=600
 
 bench: .venv/installed  ## Measure speed beside plain Keras and PyTorch, after make repro: 10 minutes; QUICK=1: a few
 	$(IN_VENV) python -m tools.benchmark $(if $(QUICK),--quick)
