@@ -16,12 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import dvc.api
 import yaml
 
 from stages.errors import InputError, one_line_errors
+from tools.revision import ROOT, read_text, resolve
 
-ROOT = Path(__file__).resolve().parents[1]
 METRICS = "reports/metrics.json"
 RECORD = "models/environment.json"  # says where a run was made, and so is no part of the verdict
 
@@ -108,8 +107,8 @@ def table(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
 def recorded(rev: str) -> dict[str, str] | None:
     """Read where the recorded run was made; None if neither cache nor storage has it."""
     try:
-        record: dict[str, str] = json.loads(dvc.api.read(RECORD, repo=str(ROOT), rev=rev))
-    except Exception:  # noqa: BLE001 - DVC's many ways to say that a file is not here
+        record: dict[str, str] = json.loads(read_text(resolve(rev), RECORD))
+    except (InputError, ValueError):
         return None
     return record
 
