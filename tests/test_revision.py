@@ -95,6 +95,13 @@ def test_what_is_missing_is_named(clone: Clone) -> None:
         read_bytes(first, "models/lstm.keras")
     with pytest.raises(InputError, match="docs/none: there is no such file at first"):
         read_bytes(first, "docs/none")
+    clone.run("git", "rm", "--quiet", "reports/metrics.json")
+    clone.commit("No metrics")
+    with pytest.raises(
+        InputError,
+        match=r"reports/metrics\.json at HEAD: not in the commit, .*check it out, run `dvc repro` and commit",
+    ):
+        read_text(resolve("HEAD", clone.folder), "reports/metrics.json")
     clone.run("git", "rm", "--quiet", "dvc.lock")
     clone.commit("No run")
     with pytest.raises(InputError, match=r"HEAD has no dvc\.lock, so no run; check it out, run `dvc repro`"):
@@ -148,14 +155,35 @@ def test_other_test_images_are_not_compared(clone: Clone) -> None:
         compare_revisions(*(resolve(name, clone.folder) for name in ("first", "main")))
 
 
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [("a,b\n1,2\n", "1 rows of a, b"), ("", "no table"), ("index,actual,predicted,confidence\n0,1,12,1\n", "1 rows")],
-)
-def test_predictions_of_another_form_are_refused(content: str, found: str, clone: Clone) -> None:
+def commit_predictions(clone: Clone, content: str) -> None:
     expected = hashes(resolve("first", clone.folder))["reports/predictions.csv"]
     (clone.folder / "reports/predictions.csv").write_text(content)
     change(clone, "dvc.lock", expected, hashlib.md5(content.encode()).hexdigest())  # noqa: S324 - DVC's choice
     clone.commit("Other predictions")
+
+
+def test_predictions_of_other_digits_for_the_same_images_are_not_compared(clone: Clone) -> None:
+    commit_predictions(clone, "index,actual,predicted,confidence\n0,1,1,1\n")
+    with pytest.raises(
+        InputError, match=r"predictions\.csv of first and main are of other digits, though data/processed/t"
+    ):
+        compare_revisions(*(resolve(name, clone.folder) for name in ("first", "main")))
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("a,b\n1,2\n", "1 rows of a, b"),
+        ("", "no table"),
+        ("index,actual,predicted,confidence\n", "0 rows"),
+        ("index,actual,predicted,confidence\n0,1,12,1\n", "1 rows"),
+        ("index,actual,predicted,confidence\n0,1,2.0,1\n", "1 rows"),
+        ("index,actual,predicted,confidence\n1,1,2,1\n0,1,1,1\n", "2 rows"),
+        ("index,actual,predicted,confidence\n0,1,2,1.5\n", "1 rows"),
+        ("index,actual,predicted,confidence\n0,1,2,sure\n", "1 rows"),
+    ],
+)
+def test_predictions_of_another_form_are_refused(content: str, found: str, clone: Clone) -> None:
+    commit_predictions(clone, content)
     with pytest.raises(InputError, match=rf"reports/predictions\.csv at main: .*{found}"):
         load_predictions(resolve("main", clone.folder))

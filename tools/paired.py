@@ -114,7 +114,12 @@ def compare_revisions(before: Revision, after: Revision) -> Paired:
     """
     hashes = [revision.hashes(each).get(str(TEST)) for each in (before, after)]
     tables = [load_predictions(each) for each in (before, after)]
-    if hashes[0] != hashes[1] or not tables[0]["actual"].equals(tables[1]["actual"]):
+    if hashes[0] == hashes[1] and not tables[0]["actual"].equals(tables[1]["actual"]):
+        raise InputError(
+            f"{PREDICTIONS} of {before} and {after} are of other digits, though {TEST} is the same: one of them is of "
+            "another run; check each out, run `dvc repro` and commit the result"
+        )
+    if hashes[0] != hashes[1]:
         raise InputError(
             f"{before} and {after} were tested on other images ({TEST}: MD5 {hashes[0]} and {hashes[1]}) and cannot be "
             "compared; give both the same section `prepare` in params.yaml and run `dvc repro`"
@@ -127,7 +132,7 @@ def compare_revisions(before: Revision, after: Revision) -> Paired:
 
 
 def load_predictions(of: Revision) -> pd.DataFrame:
-    """Read what a revision predicts: a row a test image, with its actual and predicted digit and the confidence.
+    """Read what a revision predicts: a row a test image, in their order, with both digits and confidence.
 
     Raises `InputError` if it holds anything else.
     """
@@ -135,13 +140,25 @@ def load_predictions(of: Revision) -> pd.DataFrame:
         table = pd.read_csv(io.StringIO(revision.read_text(of, PREDICTIONS)))
     except ValueError as error:
         raise InputError(f"{PREDICTIONS} at {of}: no table: {error}") from None
-    digits = table[["actual", "predicted"]] if list(table.columns) == COLUMNS else pd.DataFrame()
-    if digits.empty or not digits.isin(range(CLASSES)).all(axis=None):
+    if not _is_whole(table):
         raise InputError(
-            f"{PREDICTIONS} at {of}: expected the columns {', '.join(COLUMNS)} with digits of 0-{CLASSES - 1} for at "
-            f"least one image, found {len(table):,} rows of {', '.join(map(str, table.columns))}"
+            f"{PREDICTIONS} at {of}: expected the columns {', '.join(COLUMNS)} with the index from 0, digits of "
+            f"0-{CLASSES - 1} and confidences of 0-1 for at least one image, found {len(table):,} rows of "
+            f"{', '.join(map(str, table.columns))}; {revision.REMAKE}"
         )
     return table
+
+
+def _is_whole(table: pd.DataFrame) -> bool:
+    if list(table.columns) != COLUMNS or table.empty:
+        return False
+    digits = table[["actual", "predicted"]]
+    return bool(
+        table["index"].equals(pd.Series(range(len(table))))
+        and digits.dtypes.map(pd.api.types.is_integer_dtype).all()
+        and digits.isin(range(CLASSES)).all(axis=None)
+        and pd.to_numeric(table["confidence"], errors="coerce").between(0, 1).all()
+    )
 
 
 def sentence(paired: Paired, before: str, after: str) -> str:

@@ -23,6 +23,7 @@ from tools.storage import todays_storage
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = "dvc.lock"
+REMAKE = "check it out, run `dvc repro` and commit the result"  # the remedy for a commit that is not whole
 
 atexit.register(clean_repos)  # the clones of URLs, which DVC leaves in the temporary folder
 
@@ -115,9 +116,9 @@ def lock(revision: Revision) -> Any:
     try:
         read = yaml.safe_load(content)
     except yaml.YAMLError as error:
-        raise InputError(f"{LOCK} at {revision}: not readable as YAML: {error}; {_REMAKE}") from None
+        raise InputError(f"{LOCK} at {revision}: not readable as YAML: {error}; {REMAKE}") from None
     if not (isinstance(read, dict) and isinstance(read.get("stages"), dict)):
-        raise InputError(f"{LOCK} at {revision}: records no run; {_REMAKE}")
+        raise InputError(f"{LOCK} at {revision}: records no run; {REMAKE}")
     return read
 
 
@@ -130,13 +131,12 @@ def _files(revision: Revision) -> DVCFileSystem:
 
 def _missing(revision: Revision, path: str) -> str:
     if path == LOCK:
-        return f"{revision} has no {LOCK}, so no run; {_REMAKE}"
-    if path in hashes(revision):
-        return (
-            f"{path} at {revision}: neither in the cache nor in the storage; whoever has it pushes it with "
-            f"`dvc push --all-commits {path}`, or of an experiment with `dvc exp push origin {revision}`"
-        )
-    return f"{path}: there is no such file at {revision}"
-
-
-_REMAKE = "check it out, run `dvc repro` and commit the result"
+        return f"{revision} has no {LOCK}, so no run; {REMAKE}"
+    if path not in hashes(revision):
+        return f"{path}: there is no such file at {revision}"
+    if path not in {out.def_path for out in _files(revision).repo.index.outs if out.use_cache}:
+        return f"{path} at {revision}: not in the commit, though {LOCK} names it there; {REMAKE}"
+    return (
+        f"{path} at {revision}: neither in the cache nor in the storage; whoever has it pushes it with "
+        f"`dvc push --all-commits {path}`, or of an experiment with `dvc exp push origin {revision}`"
+    )
