@@ -1,19 +1,21 @@
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stages import model
+from stages import model, prepare
+from stages import train as stage
 from stages.checkpoint import Checkpoint
 from stages.dataset import Dataset
 from stages.errors import InputError
-from stages.history import Epoch
+from stages.history import HISTORY, Epoch, load_history
 from stages.params import Params
 from stages.runtime import tf
 from stages.train import Trapezoid, all_inputs, batches, make_optimizer, train
-from tests.conftest import DIVERGING, SMALL, make_params, random_digits
+from tests.conftest import DIVERGING, SMALL, make_params, random_digits, write_params
 
 
 def small(**changes: Any) -> Params:
@@ -105,6 +107,23 @@ def test_a_training_that_diverges_stops_with_the_epoch_and_the_remedy(digits: Da
         InputError, match=r"diverged in epoch 1: expected finite losses, found nan .*lower train\.learning_"
     ):
         trained(params, digits)
+
+
+def test_the_history_of_each_epoch_is_written_as_soon_as_it_is_over(
+    in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_params(in_empty_folder, **SMALL)
+    prepare.main()
+    written = []
+
+    def watched(*arguments: Any, **options: Any) -> Iterator[Epoch]:
+        for epoch in train(*arguments, **options):
+            yield epoch
+            written.append(load_history(HISTORY)["epoch"].tolist())
+
+    monkeypatch.setattr(stage, "train", watched)
+    stage.main()
+    assert written == [[1], [1, 2]]
 
 
 # Going on
