@@ -1,6 +1,6 @@
 # Every task by name. Any of them makes the environment it needs in .venv first.
-.PHONY: help setup repro demo check storage repair register card promote rollback verify test test-faults test-team bench
-.PHONY: lint format requirements clean
+.PHONY: help setup repro demo report compare check storage repair register card promote rollback verify test
+.PHONY: test-faults test-team bench lint format plots-page screenshots requirements clean
 .DEFAULT_GOAL := help
 
 help:  ## List the tasks
@@ -42,6 +42,13 @@ demo: .venv/installed  ## Run the whole pipeline on small embedded digits, besid
 		-S prepare.dataset=digits -S prepare.validation_size=200 \
 		-S train.epochs=12 -S train.batch_size=32 -S train.learning_rate=0.003
 	@echo "Look at it with .venv/bin/dvc exp show, or .venv/bin/dvc plots diff HEAD demo"
+
+report: .venv/installed  ## Write reports/report.html, a page about the committed run
+	$(IN_VENV) python -m tools.compare
+
+compare: .venv/installed  ## Write reports/compare.html: REV= against the commit here, or against REV2=
+	@test -n '$(REV)' || { echo "error: name what to compare with: make compare REV=main" >&2; exit 1; }
+	$(IN_VENV) python -m tools.compare -- '$(REV)' $(if $(REV2),'$(REV2)')
 
 check: .venv/installed  ## Is this commit whole: parameters, pipeline, reports, and its data in the storage
 	@$(IN_VENV) python -m tools.check
@@ -93,6 +100,12 @@ lint: .venv/installed-dev  ## Check style and types
 format: .venv/installed-dev  ## Format the code
 	$(IN_VENV) ruff check --fix
 	$(IN_VENV) ruff format
+
+plots-page: .venv/installed  ## Make the page around DVC's plots anew, with Vega from the npm registry
+	$(IN_VENV) python -m tools.plots_page
+
+screenshots: .venv/installed-dev  ## Make the README's pictures of the committed run anew, with Chromium
+	$(IN_VENV) python -m tools.screenshots
 
 # Without an index or its credentials in the result: pip asks whatever index its user has set.
 COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \

@@ -9,18 +9,21 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gto.log  # noqa: F401 - setting logging up, it closes what pytest captures if TensorFlow came first
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from stages.dataset import Dataset
 from stages.params import Params
 from stages.prepare import digits_images
+from tools.screenshots import find_chromium
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -227,6 +230,51 @@ def releases(released: Clone, tmp_path: Path) -> Clone:
     """A copy of the registered runs to change, beside a copy of their storage."""
     shutil.copytree(released.folder.parent, tmp_path / "releases", symlinks=True)
     return Clone(tmp_path / "releases" / "clone")
+
+
+# Pages, by a real browser
+
+
+class Pages:
+    """Opens pages in Chromium, without a network, and notes all that goes wrong in them."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.browser = browser
+        self.faults: list[str] = []
+
+    def open(self, path: Path, width: int = 1366, color_scheme: Literal["light", "dark"] = "light") -> Page:
+        page = self.browser.new_page(
+            viewport={"width": width, "height": 900}, offline=True, color_scheme=color_scheme, reduced_motion="reduce"
+        )
+        page.on("console", lambda message: self.faults.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        page.on("request", self.note_request)
+        page.goto(path.absolute().as_uri())
+        return page
+
+    def note_request(self, request: Request) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.faults.append(f"request: {request.url}")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = find_chromium()
+    if not chromium:
+        pytest.skip("no Chromium to open the pages in: install it (Debian: apt-get install chromium), or Chrome")
+    with sync_playwright() as playwright:
+        # Whatever tries to leave in spite of all meets a closed port.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--proxy-server=127.0.0.1:9"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def pages(browser: Browser) -> Iterator[Pages]:
+    """Pages in which nothing may go wrong."""
+    pages = Pages(browser)
+    yield pages
+    assert pages.faults == []
 
 
 def error_of(printed: str) -> str:

@@ -156,7 +156,6 @@ def test_plots_are_shown_with_what_was_measured(second_run: Clone) -> None:
     assert set(shown) == {
         "accuracy",
         "loss",
-        "confusion_normalized",
         "reports/history.csv",
         "reports/predictions.csv",
         "reports/confusion_matrix.csv",
@@ -176,25 +175,15 @@ def test_plots_are_shown_with_what_was_measured(second_run: Clone) -> None:
         }
     with (second_run.folder / "reports/predictions.csv").open() as file:
         predictions = list(csv.DictReader(file))
-    for plot in ("confusion_normalized", "reports/predictions.csv"):
-        assert [(row["actual"], row["predicted"]) for row in data_of(shown[plot])] == [
-            (row["actual"], row["predicted"]) for row in predictions
-        ]
+    assert [(row["actual"], row["predicted"]) for row in data_of(shown["reports/predictions.csv"])] == [
+        (row["actual"], row["predicted"]) for row in predictions
+    ]
     assert len(predictions) == 359
-
-
-def test_the_normalized_confusion_is_by_actual_digit(second_run: Clone) -> None:
-    content = second_run.json("dvc", "plots", "show", "confusion_normalized", "--json")["data"]
-    (plot,) = content["confusion_normalized"]
-    template = plot["content"]
-    shares = [step for step in template["spec"]["transform"] if "joinaggregate" in step]
-    assert shares[0]["groupby"] == ["actual"]
-    assert template["spec"]["encoding"]["y"]["field"] == "actual"
 
 
 def test_plots_of_two_commits_are_drawn_together(second_run: Clone) -> None:
     diff = second_run.json("dvc", "plots", "diff", "first", "HEAD", "--json", "--split")["data"]
-    for plot in ("accuracy", "loss", "confusion_normalized", "reports/predictions.csv", "reports/confusion_matrix.csv"):
+    for plot in ("accuracy", "loss", "reports/predictions.csv", "reports/confusion_matrix.csv"):
         assert diff[plot][0]["revisions"] == ["first", "HEAD"]
         assert {row["rev"] for row in data_of(diff[plot])} == {"first", "HEAD"}
     for revision in ("first", "HEAD"):
@@ -202,13 +191,9 @@ def test_plots_of_two_commits_are_drawn_together(second_run: Clone) -> None:
         rows = [row for row in data_of(diff["loss"]) if row["rev"] == revision and row["field"] == "validation_loss"]
         assert [row["validation_loss"] for row in rows] == [epoch["validation_loss"] for epoch in history]
         predictions = second_run.run("git", "show", f"{revision}:reports/predictions.csv").splitlines()
-        rows = [row for row in data_of(diff["confusion_normalized"]) if row["rev"] == revision]
+        rows = [row for row in data_of(diff["reports/predictions.csv"]) if row["rev"] == revision]
         assert [row["predicted"] for row in rows] == [row["predicted"] for row in csv.DictReader(predictions)]
     assert {picture["revisions"][0] for picture in diff["reports/mistakes.png"]} == {"first", "HEAD"}
-    page = second_run.folder / "dvc_plots/index.html"
-    second_run.run("dvc", "plots", "diff", "first", "HEAD")
-    assert "Accuracy after each epoch" in page.read_text()
-    assert "Test errors by actual and predicted digit" in page.read_text()
 
 
 # Sharing
