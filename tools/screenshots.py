@@ -41,8 +41,8 @@ def take(*pictures: tuple[Path, str, Path]) -> None:
 
 def find_chromium() -> str | None:
     """Find the system's browser: Playwright would otherwise look for one of its own."""
-    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
-    return next(filter(None, found), None)
+    macos = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", macos))), None)
 
 
 if __name__ == "__main__":
