@@ -44,11 +44,11 @@ demo: .venv/installed  ## Run the whole pipeline on small embedded digits, besid
 	@echo "Look at it with .venv/bin/dvc exp show, or .venv/bin/dvc plots diff HEAD demo"
 
 report: .venv/installed  ## Write reports/report.html, a page about the committed run
-	$(IN_VENV) python -m tools.compare
+	@$(IN_VENV) python -m tools.compare
 
 compare: .venv/installed  ## Write reports/compare.html: REV= against the commit here, or against REV2=
 	@test -n '$(REV)' || { echo "error: name what to compare with: make compare REV=main" >&2; exit 1; }
-	$(IN_VENV) python -m tools.compare -- '$(REV)' $(if $(REV2),'$(REV2)')
+	@$(IN_VENV) python -m tools.compare -- '$(REV)' $(if $(REV2),'$(REV2)')
 
 check: .venv/installed  ## Is this commit whole: parameters, pipeline, reports, and its data in the storage
 	@$(IN_VENV) python -m tools.check
