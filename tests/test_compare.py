@@ -27,16 +27,15 @@ from stages.evaluate import save_json, save_table
 from stages.history import HISTORY
 from tests.conftest import Clone, Pages, error_of
 from tools import paired
+from tools.card import METRICS
 from tools.compare import (
     ACROSS,
     COMPARISON,
-    METRICS,
     PICTURES,
     REPORT,
     SHOWN,
     Part,
     Subject,
-    confusion,
     differing,
     flat,
     headlines,
@@ -46,7 +45,7 @@ from tools.compare import (
     sheet,
 )
 from tools.compare import compare as compare_runs
-from tools.paired import PREDICTIONS
+from tools.paired import PREDICTIONS, confusion
 from tools.revision import resolve
 
 # Numbers and texts

@@ -5,7 +5,7 @@
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,11 @@ import yaml
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 from scmrepo.git import Git
-from sklearn.metrics import confusion_matrix
 
 from stages.dataset import CLASSES
 from stages.errors import InputError, one_line_errors
 from tools import registry, revision
-from tools.paired import compare_revisions, load_predictions, sentence
+from tools.paired import compare_revisions, confusion, load_predictions, sentence
 from tools.revision import LOCK, ROOT, Revision
 
 MODEL = "models/lstm.keras"
@@ -53,7 +52,7 @@ def card(name: str, of: Revision, parent: Revision | None) -> str:
     hashes = revision.hashes(of)
     params = params_of(lock)
     predictions = load_predictions(of)
-    counts = confusion_matrix(predictions["actual"], predictions["predicted"], labels=list(range(CLASSES)))
+    counts = confusion(predictions)
     try:
         metrics = json.loads(revision.read_text(of, METRICS))
         dataset = params["prepare"]["dataset"]
@@ -83,7 +82,9 @@ def card(name: str, of: Revision, parent: Revision | None) -> str:
             "## Parameters",
             "```yaml\n" + yaml.safe_dump(params, sort_keys=False) + "```",
             "## Environment of the training",
-            markdown(("", ""), environment_of(of).items()) if ENVIRONMENT in hashes else "Not recorded.",
+            markdown(("", ""), revision.read_values(of, ENVIRONMENT).items())
+            if ENVIRONMENT in hashes
+            else "Not recorded.",
         ]
     )
 
@@ -94,16 +95,6 @@ def params_of(lock: Any) -> dict[str, Any]:
     for stage in lock["stages"].values():
         sections |= stage.get("params", {}).get("params.yaml", {})
     return sections
-
-
-def environment_of(of: Revision) -> Mapping[str, str]:
-    try:
-        record = json.loads(revision.read_text(of, ENVIRONMENT))
-    except ValueError as error:
-        raise InputError(f"{ENVIRONMENT} at {of}: not readable as JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise InputError(f"{ENVIRONMENT} at {of}: expected names and values")
-    return record
 
 
 def share(part: int | np.integer, whole: int | np.integer) -> tuple[str, str]:

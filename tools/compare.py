@@ -7,7 +7,6 @@ Nothing is trained again. The page is one file, its charts and images inside; `-
 import argparse
 import base64
 import io
-import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,15 +16,12 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 from dvc_render.vega import VegaRenderer
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix
 
 from stages import dataset
 from stages.dataset import CLASSES, SIDE
@@ -33,14 +29,13 @@ from stages.errors import InputError, one_line_errors
 from stages.files import replacing
 from stages.history import COLUMNS, HISTORY
 from tools import paired, plots_page, revision
+from tools.card import ENVIRONMENT, METRICS, share
 from tools.paired import Paired
 from tools.revision import ROOT, Revision
 
 REPORT, COMPARISON = Path("reports/report.html"), Path("reports/compare.html")
 CHARTS = ROOT / ".dvc/plots"  # as of `dvc plots`
 
-METRICS = "reports/metrics.json"
-ENVIRONMENT = "models/environment.json"
 DATA = "data/processed/"
 PICTURES = {
     "Confusion matrix": "reports/confusion_matrix.png",
@@ -52,7 +47,6 @@ SHOWN = 500  # images of a group at most, which keeps the page below 3 MB
 ACROSS = 25  # images beside each other in a file of them
 
 Images = NDArray[np.float32]  # (n, 28, 28)
-Counts = NDArray[np.int64]  # (10, 10), by actual and predicted digit
 
 
 class Section(BaseModel):
@@ -207,9 +201,9 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="print Markdown for a pull request, and write no page")
     parser.add_argument("--pictures", metavar="URL", help="of the committed files, up to the commit, for Markdown")
     arguments = parser.parse_args()
-    after = load(revision.resolve(arguments.after))
     if arguments.pictures and not arguments.markdown:
         raise InputError("--pictures is for --markdown alone: the page has no links")
+    after = load(revision.resolve(arguments.after))
     subject = compare(load(revision.resolve(arguments.before)), after) if arguments.before else Subject(after)
     if arguments.markdown:
         print(markdown(subject, arguments.pictures))
@@ -235,12 +229,12 @@ def load(of: Revision) -> Run:
     """
     lock = revision.lock(of)["stages"]
     try:
-        environment, missing = parsed(of, ENVIRONMENT), ""
+        environment, missing = revision.read_values(of, ENVIRONMENT), ""
     except InputError as error:
         environment, missing = {}, str(error)
     return Run(
         of,
-        flat(parsed(of, "params.yaml")),
+        flat(revision.read_values(of, "params.yaml")),
         load_metrics(of),
         load_history(of),
         paired.load_predictions(of),
@@ -257,21 +251,6 @@ def load(of: Revision) -> Run:
     )
 
 
-def parsed(of: Revision, path: str) -> Any:
-    """Read a file of JSON or YAML.
-
-    Raises `InputError` if it is not names and values.
-    """
-    read = json.loads if path.endswith(".json") else yaml.safe_load
-    try:
-        values = read(revision.read_text(of, path))
-    except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path} at {of}: not readable: {error}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} at {of}: expected names and values, found {type(values).__name__}")
-    return values
-
-
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Name nested values by their whole path, with dots between."""
     result: dict[str, Any] = {}
@@ -283,7 +262,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def load_metrics(of: Revision) -> Metrics:
     try:
-        return Metrics.model_validate(parsed(of, METRICS))
+        return Metrics.model_validate(revision.read_values(of, METRICS))
     except ValidationError as invalid:
         faults = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in invalid.errors()]
         raise InputError(f"{METRICS} at {of}: {'; '.join(faults)}; {revision.REMAKE}") from None
@@ -360,13 +339,6 @@ def headlines(subject: Subject) -> list[Row]:
     return rows
 
 
-def accuracy_interval(run: Run) -> tuple[float, float]:
-    """Compute Clopper and Pearson's 95% interval of the test accuracy."""
-    right = int((run.predictions["actual"] == run.predictions["predicted"]).sum())
-    interval = binomtest(right, len(run.predictions)).proportion_ci()
-    return float(interval.low), float(interval.high)
-
-
 def changes(before: Run, after: Run) -> dict[str, list[Row]]:
     """List what differs between two runs: parameters, data, code and environment."""
     return {
@@ -394,12 +366,6 @@ def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Row]:
 
 
 _NONE = object()
-
-
-def confusion(predictions: pd.DataFrame) -> Counts:
-    """Count the images by actual (rows) and predicted digit (columns), all ten of both."""
-    counts: Counts = confusion_matrix(predictions["actual"], predictions["predicted"], labels=list(range(CLASSES)))
-    return counts
 
 
 def groups(subject: Subject, images: Images | None) -> list[Group]:
@@ -507,7 +473,7 @@ def charts(subject: Subject) -> dict[str, Any]:
             ("loss", "Loss after each epoch (log scale)", "mean cross-entropy (nats)"),
         )
     }  # fmt: skip
-    counts = {str(run): confusion(run.predictions) for run in subject.runs}
+    counts = {str(run): paired.confusion(run.predictions) for run in subject.runs}
     made["matrices"] = chart(
         "errors",
         [
@@ -554,7 +520,7 @@ def page(subject: Subject, images: Images | None, missing: str) -> str:
             charts=charts(subject),
             groups=groups(subject, images),
             missing=unavailable(subject, missing),
-            counts=[confusion(run.predictions).tolist() for run in subject.runs],
+            counts=[paired.confusion(run.predictions) for run in subject.runs],
             across=ACROSS,
             side=SIDE,
         )
@@ -594,7 +560,9 @@ def context(subject: Subject) -> dict[str, Any]:
         "verdict": subject.verdict,
         "sentence": subject.sentence,
         "headlines": headlines(subject),
-        "interval": accuracy_interval(after),
+        "interval": share(
+            (after.predictions["actual"] == after.predictions["predicted"]).sum(), len(after.predictions)
+        )[1],
         "changes": changes(before, after) if before else {},
         "per_class": per_class(subject),
     }

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix
 
 from stages.dataset import CLASSES, TEST
 from stages.errors import InputError
@@ -159,6 +160,14 @@ def _is_whole(table: pd.DataFrame) -> bool:
         and digits.isin(range(CLASSES)).all(axis=None)
         and pd.to_numeric(table["confidence"], errors="coerce").between(0, 1).all()
     )
+
+
+def confusion(predictions: pd.DataFrame) -> NDArray[np.int64]:
+    """Count the images (10, 10) by actual (rows) and predicted digit (columns)."""
+    counts: NDArray[np.int64] = confusion_matrix(
+        predictions["actual"], predictions["predicted"], labels=list(range(CLASSES))
+    )
+    return counts
 
 
 def sentence(paired: Paired, before: str, after: str) -> str:

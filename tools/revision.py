@@ -3,6 +3,7 @@
 import atexit
 import functools
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,6 +72,21 @@ def read_text(revision: Revision, path: str) -> str:
         return read_bytes(revision, path).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path} at {revision}: expected text in UTF-8 ({error})") from None
+
+
+def read_values(revision: Revision, path: str) -> dict[str, Any]:
+    """Read a file of JSON or YAML.
+
+    Raises `InputError` if it is not names and values.
+    """
+    read = json.loads if path.endswith(".json") else yaml.safe_load
+    try:
+        values = read(read_text(revision, path))
+    except (ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path} at {revision}: not readable: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path} at {revision}: expected names and values, found {type(values).__name__}")
+    return values
 
 
 def read_bytes(revision: Revision, path: str) -> bytes:
