@@ -1,6 +1,8 @@
 """What a person sees when the input is at fault: one line, exit code 1, no traceback."""
 
 import errno
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,24 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+@contextmanager
+def interrupted_at_once(output: int = 2) -> Iterator[None]:
+    """End the process at Ctrl-C, with one word to a file descriptor and exit code 130, and unwind nothing.
+
+    For TensorFlow, imported or computing: an exception raised within it may be lost, or leave damaged memory behind.
+    """
+
+    def end(*_: object) -> None:
+        os.write(output, b"\ninterrupted\n" if os.isatty(output) else b"interrupted\n")
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix
 
 from stages import archive, dataset, figures, metrics
-from stages.errors import RESTORE, InputError, one_line_errors
+from stages.errors import RESTORE, InputError, interrupted_at_once, one_line_errors
 from stages.files import replacing
 from stages.history import HISTORY, load_history
 from stages.model import make_predictor
@@ -76,5 +76,5 @@ def save_table(table: pd.DataFrame, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with one_line_errors(), interrupted_at_once():
         main()

@@ -4,11 +4,12 @@ One thread an operation and as many operations at once as there are cores: no su
 """
 
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from stages.errors import interrupted_at_once
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other projects prefer
@@ -18,26 +19,20 @@ os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other projects
 def _quiet_stderr() -> Iterator[None]:
     """Hold back what is written to file descriptor 2, from C++ too, and show it only if the block fails."""
     sys.stderr.flush()
-    terminal = os.dup(2)
-
-    def end(*_: object) -> None:
-        os.write(terminal, b"interrupted\n")
-        os._exit(130)
-
-    with tempfile.TemporaryFile() as held:
+    with (
+        os.fdopen(os.dup(2), "wb", buffering=0) as terminal,
+        tempfile.TemporaryFile() as held,
+        interrupted_at_once(terminal.fileno()),
+    ):
         os.dup2(held.fileno(), 2)
-        # Half imported, TensorFlow answers Ctrl-C with tracebacks of its own.
-        interrupt = signal.signal(signal.SIGINT, end)
         try:
             yield
         except BaseException:
             held.seek(0)
-            os.write(terminal, held.read())
+            terminal.write(held.read())
             raise
         finally:
-            signal.signal(signal.SIGINT, interrupt)
-            os.dup2(terminal, 2)
-            os.close(terminal)
+            os.dup2(terminal.fileno(), 2)
 
 
 with _quiet_stderr():

@@ -13,7 +13,7 @@ from stages.augment import augmented
 from stages.checkpoint import Checkpoint
 from stages.dataset import Dataset
 from stages.environment import RECORD, environment
-from stages.errors import InputError, one_line_errors
+from stages.errors import InputError, interrupted_at_once, one_line_errors
 from stages.fast import SHARDS, make_gradients
 from stages.files import replacing
 from stages.history import HISTORY, Epoch, save_history
@@ -168,5 +168,5 @@ def batches(training: Dataset, params: Train, augment: Augment, *, done: int = 0
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with one_line_errors(), interrupted_at_once():
         main()

@@ -1,6 +1,11 @@
+import signal
+import subprocess
+import sys
+
 import pytest
 
-from stages.errors import InputError, one_line_errors
+from stages.errors import InputError, interrupted_at_once, one_line_errors
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -21,6 +26,30 @@ def test_ctrl_c_ends_without_traceback() -> None:
     with pytest.raises(SystemExit) as end, one_line_errors():
         raise KeyboardInterrupt
     assert end.value.code == 130
+
+
+def test_ctrl_c_ends_at_once_where_an_exception_would_be_lost() -> None:
+    program = """
+import signal
+from stages.errors import interrupted_at_once
+
+class Lost:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+with interrupted_at_once():
+    Lost()
+    print("went on")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_ctrl_c_is_an_exception_again_afterwards() -> None:
+    with interrupted_at_once():
+        pass
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_bug_keeps_its_traceback() -> None:

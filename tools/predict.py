@@ -14,7 +14,7 @@ import numpy as np
 import pooch
 
 from stages import archive
-from stages.errors import InputError, one_line_errors
+from stages.errors import InputError, interrupted_at_once, one_line_errors
 from stages.files import replacing
 from stages.metrics import DIGITS, Probabilities
 from stages.model import make_predictor
@@ -36,7 +36,8 @@ def main() -> None:
     images = np.stack([pictures.read(path) for path in paths])
     name = arguments.model or str(archive.MODEL)
     path = fetch(arguments.model, arguments.repo or str(ROOT)) if arguments.model else ROOT / archive.MODEL
-    probabilities = make_predictor(archive.load(path))(images)
+    with interrupted_at_once():
+        probabilities = make_predictor(archive.load(path))(images)
     print(as_json(name, path, paths, probabilities) if arguments.json else table(paths, probabilities))
 
 
