@@ -169,7 +169,7 @@ def trickles_headers(request: BaseHTTPRequestHandler) -> None:
         time.sleep(0.1)
 
 
-def fetched(sources: list[str], cache: Path, *, silence: float = 0.3, deadline: float = 1, retries: int = 0) -> bytes:
+def fetched(sources: list[str], cache: Path, *, silence: float = 0.8, deadline: float = 2, retries: int = 0) -> bytes:
     (path,) = fetch([FILE], sources, cache=cache, retries=retries, silence=silence, deadline=deadline)
     return path.read_bytes()
 
