@@ -32,7 +32,7 @@ IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 	touch $@
 
 setup: .venv/installed  ## Install this repository's git hooks and merge drivers in your clone
-	$(IN_VENV) python -m tools.setup
+	$(IN_VENV) python -m tools.clone.setup
 
 repro: .venv/installed  ## Run the pipeline: every stage whose inputs changed
 	$(IN_VENV) dvc repro
@@ -44,37 +44,37 @@ demo: .venv/installed  ## Run the whole pipeline on small embedded digits, besid
 	@echo "Look at it with .venv/bin/dvc exp show, or .venv/bin/dvc plots diff HEAD demo"
 
 report: .venv/installed  ## Write reports/report.html, a page about the committed run
-	@$(IN_VENV) python -m tools.compare
+	@$(IN_VENV) python -m tools.pages.compare
 
 compare: .venv/installed  ## Write reports/compare.html: REV= against the commit here, or against REV2=
 	@test -n '$(REV)' || { echo "error: name what to compare with: make compare REV=main" >&2; exit 1; }
-	@$(IN_VENV) python -m tools.compare -- '$(REV)' $(if $(REV2),'$(REV2)')
+	@$(IN_VENV) python -m tools.pages.compare -- '$(REV)' $(if $(REV2),'$(REV2)')
 
 check: .venv/installed  ## Is this commit whole: parameters, pipeline, reports, and its data in the storage
-	@$(IN_VENV) python -m tools.check
+	@$(IN_VENV) python -m tools.storage.check
 
 storage: .venv/installed  ## Switch the team's storage: URL=s3://bucket/path, and ENDPOINT= of a server of your own
 	@test -n "$(URL)" || { echo "error: name the storage: make storage URL=s3://bucket/path" >&2; exit 1; }
-	@$(IN_VENV) python -m tools.storage '$(URL)' $(if $(ENDPOINT),--endpoint '$(ENDPOINT)')
+	@$(IN_VENV) python -m tools.storage.configure '$(URL)' $(if $(ENDPOINT),--endpoint '$(ENDPOINT)')
 
 repair: .venv/installed  ## Read all that the storage has of this commit, and replace what is damaged or missing
-	@$(IN_VENV) python -m tools.repair
+	@$(IN_VENV) python -m tools.storage.repair
 
 register: .venv/installed  ## Give this commit's model the next version; BUMP=minor or major for more than patch
-	@$(IN_VENV) python -m tools.register $(if $(BUMP),--bump '$(BUMP)')
+	@$(IN_VENV) python -m tools.registry.register $(if $(BUMP),--bump '$(BUMP)')
 
 card: .venv/installed  ## Show the model card of a version: VERSION=v1.0.0
 	@test -n "$(VERSION)" || { echo "error: name the version: make card VERSION=v1.0.0" >&2; exit 1; }
-	@$(IN_VENV) python -m tools.card '$(VERSION)'
+	@$(IN_VENV) python -m tools.registry.card '$(VERSION)'
 
 promote: .venv/installed  ## Give a stage to a version proven better than its holder: VERSION=v1.0.0 STAGE=prod
 	@test -n "$(VERSION)" -a -n "$(STAGE)" || \
 		{ echo "error: name both: make promote VERSION=v1.0.0 STAGE=prod" >&2; exit 1; }
-	@$(IN_VENV) python -m tools.promote '$(VERSION)' --stage '$(STAGE)'
+	@$(IN_VENV) python -m tools.registry.promote '$(VERSION)' --stage '$(STAGE)'
 
 rollback: .venv/installed  ## Give a stage back to the version that held it before: STAGE=prod
 	@test -n "$(STAGE)" || { echo "error: name the stage: make rollback STAGE=prod" >&2; exit 1; }
-	@$(IN_VENV) python -m tools.promote --rollback --stage '$(STAGE)'
+	@$(IN_VENV) python -m tools.registry.promote --rollback --stage '$(STAGE)'
 
 verify: .venv/installed  ## Run the committed pipeline anew in a clone and compare every output; REV= another commit
 	$(IN_VENV) python -m tools.verify $(if $(REV),--rev $(REV))
@@ -89,8 +89,8 @@ test-team: .venv/installed-dev  ## Two clones, a folder and an S3 server as stor
 	TEAM=1 $(IN_VENV) python -m pytest tests/team --timeout=600
 
 bench: .venv/installed  ## Measure speed beside plain Keras and PyTorch, after make repro: 10 minutes; QUICK=1: a few
-	$(IN_VENV) python -m tools.benchmark $(if $(QUICK),--quick)
-	$(IN_VENV) python -m tools.recipes $(if $(QUICK),,--all)
+	$(IN_VENV) python -m tools.bench.speed $(if $(QUICK),--quick)
+	$(IN_VENV) python -m tools.bench.recipes $(if $(QUICK),,--all)
 
 lint: .venv/installed-dev  ## Check style and types
 	$(IN_VENV) ruff check
@@ -102,10 +102,10 @@ format: .venv/installed-dev  ## Format the code
 	$(IN_VENV) ruff format
 
 plots-page: .venv/installed  ## Make the page around DVC's plots anew, with Vega from the npm registry
-	$(IN_VENV) python -m tools.plots_page
+	$(IN_VENV) python -m tools.pages.plots_page
 
 screenshots: .venv/installed-dev  ## Make the README's pictures of the committed run anew, with Chromium
-	$(IN_VENV) python -m tools.screenshots
+	$(IN_VENV) python -m tools.pages.screenshots
 
 # Without an index or its credentials in the result: pip asks whatever index its user has set.
 COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \

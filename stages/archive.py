@@ -3,17 +3,19 @@
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages import dataset
 from stages.errors import RESTORE, InputError
 from stages.files import replacing
-from stages.runtime import keras
 
-MODEL = Path("models/lstm.keras")
+if TYPE_CHECKING:
+    from stages.runtime import keras
+
+PATH = Path("models/lstm.keras")
 
 
-def save(model: keras.Model, path: Path) -> None:
+def save(model: "keras.Model", path: Path = PATH) -> None:
     """Save a model without what Keras adds anew on every save: zip times, the date, and memory addresses."""
     with replacing(path) as temporary:
         model.save(temporary)
@@ -40,11 +42,13 @@ def _without_addresses(config: Any) -> Any:
             return config
 
 
-def load(path: Path) -> keras.Model:
+def load(path: Path = PATH) -> "keras.Model":
     """Load a model whose configuration cannot run code (Keras' safe mode).
 
     Raises `InputError` if the file is missing, damaged, unsafe, or does not map (n, 28, 28) pixels to (n, 10).
     """
+    from stages.runtime import keras  # noqa: PLC0415 - who only needs the path starts without TensorFlow
+
     if not path.exists():
         raise InputError(f"{path}: not found; make it with `dvc repro train` or fetch it with `dvc pull`")
     try:

@@ -8,20 +8,64 @@ the repository, where it survives the folder of an experiment.
 
 import fcntl
 import hashlib
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
 import numpy as np
 
+from stages.dataset import Dataset
+from stages.environment import Environment
 from stages.errors import InputError
 from stages.files import load_arrays, replacing
 from stages.history import Epoch
+from stages.params import Params
 from stages.runtime import keras
 
 FOLDER = Path(".dvc/tmp/checkpoints")
+
+# The code of a training, which are its `deps` in dvc.yaml: a checkpoint belongs to these files as they are.
+CODE = (
+    "archive",
+    "augment",
+    "checkpoint",
+    "csv_table",
+    "dataset",
+    "environment",
+    "errors",
+    "fast",
+    "files",
+    "history",
+    "metrics",
+    "model",
+    "params",
+    "progress",
+    "runtime",
+    "train",
+)
+
+
+def key(params: Params, training: Dataset, validation: Dataset, environment: Environment) -> str:
+    """Hash everything that decides about a training: parameters, environment, code and data."""
+    digest = hashlib.sha256()
+    for part in _inputs(params, training, validation, environment):
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()[:32]
+
+
+def _inputs(
+    params: Params, training: Dataset, validation: Dataset, environment: Environment
+) -> Iterator[bytes | memoryview]:
+    yield params.model_dump_json(include={"model", "train", "augment"}).encode()
+    yield json.dumps(environment).encode()
+    for name in CODE:
+        yield Path(__file__).with_name(f"{name}.py").read_bytes()
+    for part in (training, validation):
+        yield np.ascontiguousarray(part.images).data.cast("B")
+        yield np.ascontiguousarray(part.labels).data
 
 
 class Checkpoint:
@@ -30,12 +74,9 @@ class Checkpoint:
     Raises `InputError` where another process holds it. The lock is the operating system's and ends with its holder.
     """
 
-    def __init__(self, inputs: Iterable[bytes | memoryview]) -> None:
-        digest = hashlib.sha256()
-        for part in inputs:
-            digest.update(hashlib.sha256(part).digest())
+    def __init__(self, key: str) -> None:
         # DVC names the repository itself where it runs an experiment in a folder of its own.
-        self.path = Path(os.environ.get("DVC_ROOT", ".")) / FOLDER / f"{digest.hexdigest()[:32]}.npz"
+        self.path = Path(os.environ.get("DVC_ROOT", ".")) / FOLDER / f"{key}.npz"
         self._lock_path = self.path.with_suffix(".lock")
 
     def __enter__(self) -> "Checkpoint":

@@ -46,6 +46,15 @@ def interrupted_at_once(output: int = 2) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def remedied(remedy: str) -> Iterator[None]:
+    """Add a remedy to the message of an `InputError`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from None
+
+
 def _line(error: BaseException) -> str:
     message = " ".join(str(error).split()) or "out of memory"
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:

@@ -1,79 +1,100 @@
 """models/lstm.keras and the three sets -> reports/: metrics, predictions, confusion matrix, pictures."""
 
-import json
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import confusion_matrix
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_fscore_support
 
-from stages import archive, dataset, figures, metrics
-from stages.errors import RESTORE, InputError, interrupted_at_once, one_line_errors
-from stages.files import replacing
-from stages.history import HISTORY, load_history
-from stages.model import make_predictor
+from stages import archive, confusion, dataset, figures, history, metrics, predictions, report
+from stages.dataset import CLASSES, Dataset
+from stages.errors import RESTORE, interrupted_at_once, one_line_errors, remedied
+from stages.model import Predictor, make_predictor
 from stages.params import load_params
-
-REPORTS = Path("reports")
+from stages.report import Digit, Part, Report, Size, Test
 
 
 def main() -> None:
-    load_params()
-    model = archive.load(archive.MODEL)
-    history = load_history(HISTORY)
+    load_params()  # a stage that runs checks the whole file, whether it reads a parameter or not
+    network = archive.load()
+    epochs = history.load()
     train, validation, test = (dataset.load(path) for path in (dataset.TRAIN, dataset.VALIDATION, dataset.TEST))
+    size = Size(parameters=network.count_params(), bytes=archive.PATH.stat().st_size)
 
-    predict = make_predictor(model)
-    of_train, of_validation, of_test = (checked(predict(part.images)) for part in (train, validation, test))
-    predicted, confidence = of_test.argmax(axis=1), of_test.max(axis=1)
-    counts = confusion_matrix(test.labels, predicted, labels=list(metrics.DIGITS))
-    report = {
-        "train": metrics.accuracy_and_loss(train.labels, of_train),
-        "validation": metrics.accuracy_and_loss(validation.labels, of_validation),
-        "test": metrics.full_report(test.labels, of_test),
-        "model": {"parameters": model.count_params(), "bytes": archive.MODEL.stat().st_size},
-    }
+    with remedied(RESTORE):
+        result = evaluate(make_predictor(network), train, validation, test, size)
 
-    save_json(report, REPORTS / "metrics.json")
-    save_table(
-        pd.DataFrame({"actual": test.labels, "predicted": predicted, "confidence": confidence}).rename_axis("index"),
-        REPORTS / "predictions.csv",
-    )
-    save_table(pd.DataFrame(counts).rename_axis("actual"), REPORTS / "confusion_matrix.csv")
-    figures.save(figures.learning_curves(history), REPORTS / "learning_curves.png")
-    figures.save(figures.confusion_matrix(counts), REPORTS / "confusion_matrix.png")
-    figures.save(
-        figures.most_confident_mistakes(test.images, test.labels, predicted, confidence), REPORTS / "mistakes.png"
-    )
+    report.save(result.report)
+    predictions.save(result.predictions)
+    confusion.save(result.counts)
+    figures.save(figures.learning_curves(epochs), figures.LEARNING_CURVES)
+    figures.save(figures.confusion_matrix(result.counts), figures.CONFUSION_MATRIX)
+    figures.save(figures.most_confident_mistakes(test.images, result.predictions), figures.MISTAKES)
     print(
-        f"test accuracy {report['test']['accuracy']:.2%}: "
-        f"{report['test']['errors']:,} of {len(test):,} images misclassified"
+        f"test accuracy {result.report.test.accuracy:.2%}: "
+        f"{result.report.test.errors:,} of {len(test):,} images misclassified"
     )
 
 
-def checked(outputs: metrics.Probabilities) -> metrics.Probabilities:
-    """Pass a model's outputs on if they are probabilities.
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a model after its evaluation."""
 
-    Raises `InputError` if they are not: not finite, negative, or with a sum other than 1.
+    report: Report
+    predictions: pd.DataFrame  # of the test images
+    counts: confusion.Counts
+
+
+def evaluate(predict: Predictor, train: Dataset, validation: Dataset, test: Dataset, size: Size) -> Evaluation:
+    """Measure a model on the three sets.
+
+    Raises `InputError` if its outputs are not probabilities.
     """
-    # The comparisons are false for NaN too.
-    if not (outputs.min() >= 0 and np.abs(outputs.sum(axis=1) - 1).max() < 1e-3):
-        raise InputError(
-            f"{archive.MODEL}: expected probabilities with a sum of 1 for every image, found others; {RESTORE}"
-        )
-    return outputs
+    of_train, of_validation, of_test = (
+        metrics.checked(predict(part.images), str(archive.PATH)) for part in (train, validation, test)
+    )
+    return Evaluation(
+        Report(
+            train=measure(train.labels, of_train),
+            validation=measure(validation.labels, of_validation),
+            test=measure_test(test.labels, of_test),
+            model=size,
+        ),
+        predictions.make(test.labels, of_test),
+        confusion.count(test.labels, of_test.argmax(axis=1)),
+    )
 
 
-def save_json(value: Any, path: Path) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+def measure(labels: metrics.Labels, probabilities: metrics.Probabilities) -> Part:
+    accuracy, loss = metrics.accuracy_and_loss(labels, probabilities)
+    return Part(accuracy=accuracy, loss=loss)
 
 
-def save_table(table: pd.DataFrame, path: Path) -> None:
-    with replacing(path) as temporary:
-        table.to_csv(temporary, float_format="%.6f", lineterminator="\n")
+def measure_test(labels: metrics.Labels, probabilities: metrics.Probabilities) -> Test:
+    """Measure everything that is reported of a test set. A digit that is never predicted has precision 0."""
+    predicted = probabilities.argmax(axis=1)
+    per_class: tuple[NDArray[np.float64], ...] = precision_recall_fscore_support(
+        labels, predicted, labels=range(CLASSES), zero_division=0
+    )
+    means = {name: metrics.rounded(each.mean()) for name, each in zip(SCORES, per_class, strict=False)}
+    return Test(
+        **dict(measure(labels, probabilities)),
+        **means,
+        errors=int((predicted != labels).sum()),
+        calibration_error=metrics.rounded(metrics.calibration_error(labels, probabilities)),
+        per_class=[
+            Digit(
+                digit=digit,
+                images=int(images),
+                **{name: metrics.rounded(score) for name, score in zip(SCORES, scores, strict=True)},
+            )
+            for digit, (*scores, images) in enumerate(zip(*per_class, strict=True))
+        ],
+    )
 
+
+SCORES = ("precision", "recall", "f1")
 
 if __name__ == "__main__":
     with one_line_errors(), interrupted_at_once():

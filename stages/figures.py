@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 
 from stages.files import replacing
 
+LEARNING_CURVES = Path("reports/learning_curves.png")
+CONFUSION_MATRIX = Path("reports/confusion_matrix.png")
+MISTAKES = Path("reports/mistakes.png")
+
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette
 
 mpl.rcdefaults()  # whatever the user's matplotlibrc says
@@ -102,18 +106,17 @@ def confusion_matrix(counts: NDArray[np.int64]) -> Figure:
     return figure
 
 
-MISTAKES = 30
+SHOWN_MISTAKES = 30
 
 
-def most_confident_mistakes(
-    images: NDArray[np.float32],
-    labels: NDArray[np.uint8],
-    predicted: NDArray[np.intp],
-    confidence: NDArray[np.float32],
-) -> Figure:
-    """Draw the images (n, 28, 28) that were misclassified with the highest confidence, surest first."""
+def most_confident_mistakes(images: NDArray[np.float32], predictions: pd.DataFrame) -> Figure:
+    """Draw the images (n, 28, 28) that were misclassified with the highest confidence, the most confident first.
+
+    `predictions` has the columns actual, predicted and confidence, a row an image.
+    """
+    labels, predicted, confidence = (predictions[name].to_numpy() for name in ("actual", "predicted", "confidence"))
     wrong = np.flatnonzero(predicted != labels)
-    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_MISTAKES]
     rows, columns = 5, 6
     figure = Figure(figsize=(9.8, 9.2), layout="constrained")
     figure.suptitle(

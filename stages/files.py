@@ -7,10 +7,12 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stages.errors import InputError
 
 
 @contextmanager
@@ -32,13 +34,26 @@ def replacing(path: Path) -> Iterator[Path]:
         _remove(old)
 
 
-def load_arrays(path: Path, *names: str) -> list[NDArray[Any]]:
+def read_text(path: Path) -> str:
+    """Read a text file.
+
+    Raises `InputError` if it is missing or is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected text in UTF-8 ({error})") from None
+
+
+def load_arrays(source: Path | BinaryIO, *names: str) -> list[NDArray[Any]]:
     """Read arrays of an .npz, each to its end, where its checksum is.
 
     A damaged header makes NumPy alone stop before that.
     """
     arrays = []
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(source) as archive:
         for name in names:
             with archive.open(f"{name}.npy") as file:
                 arrays.append(np.lib.format.read_array(file, allow_pickle=False))

@@ -4,16 +4,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from stages.errors import InputError
-from stages.files import replacing
+from stages import csv_table
+from stages.errors import InputError, remedied
+from stages.files import read_text
 
-HISTORY = Path("reports/history.csv")
+PATH = Path("reports/history.csv")
 
 
 class Epoch(NamedTuple):
-    """Training figures are means over the epoch's batches as they were learnt, with dropout; losses are in nats."""
+    """Training figures are means over the epoch's batches during training, with dropout; losses are in nats."""
 
     epoch: int  # from 1
     training_accuracy: float
@@ -23,33 +25,35 @@ class Epoch(NamedTuple):
     learning_rate: float  # of the epoch's last step
 
 
-COLUMNS = list(Epoch._fields)
+# A field that is added later has a default, and so does an older file, which lacks its column.
+NEEDED = [name for name in Epoch._fields if name not in Epoch._field_defaults]
 
 
-def save_history(history: Iterable[Epoch], path: Path) -> None:
+def save(history: Iterable[Epoch], path: Path = PATH) -> None:
     """Write a row an epoch."""
-    with replacing(path) as temporary:
-        pd.DataFrame(history, columns=COLUMNS).to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    csv_table.save(pd.DataFrame(history, columns=list(Epoch._fields)), path, float_format="%.6g")
 
 
-def load_history(path: Path) -> pd.DataFrame:
-    """Read what `save_history` wrote.
+def load(path: Path = PATH) -> pd.DataFrame:
+    """Read what `save` wrote.
 
-    Raises `InputError` if the file is missing or has not the columns and at least one row.
+    Raises `InputError` if the file is missing or is not a history.
     """
-    try:
-        history = pd.read_csv(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: not found; make it with `dvc repro train`") from None
-    except ValueError as error:
-        raise InputError(f"{path}: no table ({error}); {_REMEDY}") from None
-    numbers = history.apply(pd.to_numeric, errors="coerce")
-    if list(history.columns) != COLUMNS or history.empty or numbers.isna().any(axis=None):
+    with remedied("restore it with `dvc repro --force train`"):
+        return parse(read_text(path), str(path))
+
+
+def parse(text: str, name: str) -> pd.DataFrame:
+    """Read a history: at least the columns that `NEEDED` names, as finite numbers, a row an epoch.
+
+    Raises `InputError` with `name` if it is anything else.
+    """
+    history = csv_table.parse(text, name, NEEDED)
+    numbers = history[NEEDED].apply(pd.to_numeric, errors="coerce").astype(float)
+    is_number = np.isfinite(numbers)
+    if not is_number.all(axis=None):
         raise InputError(
-            f"{path}: expected the numbers {', '.join(COLUMNS)} of at least one epoch, found {len(history)} rows of "
-            f"{', '.join(history.columns)} with {numbers.isna().to_numpy().sum()} cells that are none; {_REMEDY}"
+            f"{name}: expected finite numbers in {', '.join(NEEDED)}, found "
+            f"{(~is_number).to_numpy().sum():,} other cells"
         )
     return history
-
-
-_REMEDY = "make it anew with `dvc repro --force train`"

@@ -1,57 +1,32 @@
 """Numbers from labels and probabilities."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_fscore_support
 
-from stages.dataset import CLASSES
+from stages.errors import InputError
 
 Labels = NDArray[np.uint8]  # (n,), 0-9
 Probabilities = NDArray[np.float32]  # (n, 10), each row sums to 1
 
-DIGITS = range(CLASSES)
 CALIBRATION_BINS = 15
 
 
-def accuracy_and_loss(labels: Labels, probabilities: Probabilities) -> dict[str, float]:
+def checked(outputs: Probabilities, name: str) -> Probabilities:
+    """Pass a model's outputs on if they are probabilities.
+
+    Raises `InputError` with `name` if they are not: not finite, negative, or with a sum other than 1.
+    """
+    # The comparisons are false for NaN too.
+    if not (outputs.min() >= 0 and np.abs(outputs.sum(axis=1) - 1).max() < 1e-3):
+        raise InputError(f"{name}: expected probabilities with a sum of 1 for every image, found others")
+    return outputs
+
+
+def accuracy_and_loss(labels: Labels, probabilities: Probabilities) -> tuple[float, float]:
     """Compute the fraction classified correctly and the mean cross-entropy in nats, NaN if a probability is."""
     of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return {
-        "accuracy": _rounded((probabilities.argmax(axis=1) == labels).mean()),
-        "loss": _rounded(-np.log(np.maximum(of_label, np.finfo(np.float32).tiny)).mean()),
-    }
-
-
-def full_report(labels: Labels, probabilities: Probabilities) -> dict[str, Any]:
-    """Compute everything reported of a test set.
-
-    Precision, recall and F1 are means over the ten classes, each class counting the same; `per_class` has
-    them for each digit. A class never predicted has precision 0.
-    """
-    predicted = probabilities.argmax(axis=1)
-    per_class = precision_recall_fscore_support(labels, predicted, labels=list(DIGITS), zero_division=0)
-    precision, recall, f1, images = per_class
-    return {
-        **accuracy_and_loss(labels, probabilities),
-        "errors": int((predicted != labels).sum()),
-        "calibration_error": _rounded(calibration_error(labels, probabilities)),
-        "precision": _rounded(precision.mean()),
-        "recall": _rounded(recall.mean()),
-        "f1": _rounded(f1.mean()),
-        # DVC's tables leave lists out, so that these thirty figures do not bury the ones above.
-        "per_class": [
-            {
-                "digit": digit,
-                "images": int(images[digit]),
-                "precision": _rounded(precision[digit]),
-                "recall": _rounded(recall[digit]),
-                "f1": _rounded(f1[digit]),
-            }
-            for digit in DIGITS
-        ],
-    }
+    loss = -np.log(np.maximum(of_label, np.finfo(np.float32).tiny)).mean()
+    return rounded((probabilities.argmax(axis=1) == labels).mean()), rounded(loss)
 
 
 def calibration_error(labels: Labels, probabilities: Probabilities, bins: int = CALIBRATION_BINS) -> float:
@@ -67,5 +42,6 @@ def calibration_error(labels: Labels, probabilities: Probabilities, bins: int = 
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """Round to the six decimals that reports have."""
     return round(float(value), 6)

@@ -9,6 +9,8 @@ from stages import dataset
 from stages.params import Model
 from stages.runtime import keras, tf
 
+Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # images (n, 28, 28) -> probabilities (n, 10)
+
 PREDICTION_BATCH = 1_000  # images; two halves of it run side by side
 
 
@@ -35,7 +37,7 @@ def build(params: Model, *, seed: int) -> keras.Model:
     return keras.Sequential(layers, name="lstm")
 
 
-def make_predictor(network: keras.Model) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def make_predictor(network: keras.Model) -> Predictor:
     """Make the function that computes a network's probabilities (n, 10) of images (n, 28, 28), for any n."""
 
     @tf.function(autograph=False)

@@ -1,22 +1,14 @@
 """data/processed/{train,validation}.npz -> models/{lstm.keras,environment.json} and reports/history.csv."""
 
-import json
 import math
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import numpy as np
-
-from stages import archive, dataset, model
+from stages import archive, checkpoint, dataset, environment, history, model
 from stages.augment import augmented
-from stages.checkpoint import Checkpoint
 from stages.dataset import Dataset
-from stages.environment import RECORD, environment
 from stages.errors import InputError, interrupted_at_once, one_line_errors
 from stages.fast import SHARDS, make_gradients
-from stages.files import replacing
-from stages.history import HISTORY, Epoch, save_history
+from stages.history import Epoch
 from stages.metrics import accuracy_and_loss
 from stages.params import Augment, Params, Train, load_params
 from stages.progress import Progress
@@ -29,30 +21,17 @@ def main() -> None:
     network = model.build(params.model, seed=params.train.seed)
     optimizer = make_optimizer(network, params.train, images=len(training))
     state = [*network.variables, *optimizer.variables]
-    record = json.dumps(environment(), indent=2) + "\n"
-    with Checkpoint(all_inputs(params, training, validation, record)) as checkpoint:
-        history = checkpoint.restore(state)
-        for epoch in train(network, optimizer, params, training, validation, done=len(history)):
-            history.append(epoch)
-            save_history(history, HISTORY)
-            checkpoint.save(state, history)
-        save_history(history, HISTORY)
-        archive.save(network, archive.MODEL)
-        with replacing(RECORD) as temporary:
-            temporary.write_text(record, encoding="utf-8")
-        checkpoint.remove()
-
-
-def all_inputs(params: Params, training: Dataset, validation: Dataset, record: str) -> Iterator[bytes | memoryview]:
-    """Give everything that decides about a training: parameters, environment, code and data."""
-    yield params.model_dump_json(include={"model", "train", "augment"}).encode()
-    yield record.encode()
-    modules = {name: module.__file__ for name, module in sys.modules.items() if name.startswith("stages.")}
-    for file in sorted({__file__, *filter(None, modules.values())}):
-        yield Path(file).read_bytes()
-    for part in (training, validation):
-        yield np.ascontiguousarray(part.images).data.cast("B")
-        yield np.ascontiguousarray(part.labels).data
+    here = environment.describe()
+    with checkpoint.Checkpoint(checkpoint.key(params, training, validation, here)) as kept:
+        epochs = kept.restore(state)
+        for epoch in train(network, optimizer, params, training, validation, done=len(epochs)):
+            epochs.append(epoch)
+            history.save(epochs)  # after each epoch, for those who follow the training
+            kept.save(state, epochs)
+        history.save(epochs)
+        archive.save(network)
+        environment.save(here)
+        kept.remove()
 
 
 def train(
@@ -79,13 +58,13 @@ def train(
                 loss += float(batch_loss)
                 correct += float(batch_correct)
                 progress.step()
-            after = accuracy_and_loss(validation.labels, predict(validation.images))
+            accuracy, validation_loss = accuracy_and_loss(validation.labels, predict(validation.images))
             epoch = Epoch(
                 epoch=number,
                 training_accuracy=correct / len(training),
                 training_loss=loss / len(training),
-                validation_accuracy=after["accuracy"],
-                validation_loss=after["loss"],
+                validation_accuracy=accuracy,
+                validation_loss=validation_loss,
                 learning_rate=float(rate),
             )
             if not math.isfinite(epoch.training_loss + epoch.validation_loss):

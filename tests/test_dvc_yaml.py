@@ -9,7 +9,8 @@ import yaml
 
 from stages import evaluate, prepare, train
 from stages.params import Params, Section, load_params
-from tests.conftest import ROOT, SMALL, write_params
+from tests.parameters import SMALL, write_params
+from tools import ROOT
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = PIPELINE["stages"]

@@ -10,7 +10,7 @@ from PIL import Image
 from stages import archive, dataset
 from stages.errors import InputError
 from stages.model import make_predictor
-from tests.conftest import Clone, error_of
+from tests.clones import Clone, error_of
 from tools.pictures import read
 from tools.predict import fetch, find_pictures
 
@@ -37,7 +37,7 @@ def md5_of(path: Path) -> str:
 def test_a_folder_is_classified_by_the_workspaces_model(first_run: Clone, pictures: Path) -> None:
     printed = json.loads(first_run.run(*PREDICT, str(pictures), "--json"))
     assert printed["model"] == "models/lstm.keras"
-    assert printed["md5"] == md5_of(first_run.folder / archive.MODEL)
+    assert printed["md5"] == md5_of(first_run.folder / archive.PATH)
     images = printed["images"]
     assert [image["image"] for image in images] == [str(path) for path in sorted(pictures.glob("*.png"))]
     for image in images:
@@ -45,7 +45,7 @@ def test_a_folder_is_classified_by_the_workspaces_model(first_run: Clone, pictur
         assert list(confidence) == [str(digit) for digit in range(10)]
         assert sum(confidence.values()) == pytest.approx(1, abs=1e-5)
         assert max(confidence, key=confidence.__getitem__) == str(image["digit"])
-    predict = make_predictor(archive.load(first_run.folder / archive.MODEL))
+    predict = make_predictor(archive.load(first_run.folder / archive.PATH))
     expected = predict(np.stack([read(Path(image["image"])) for image in images]))
     np.testing.assert_allclose([list(image["confidence"].values()) for image in images], expected, atol=1e-6)
 

@@ -4,10 +4,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import OUTPUTS, Clone
+from stages.report import Report
+from tests.clones import OUTPUTS, Clone
 from tools.verify import OTHER_BITS, OTHER_RESULT, SAME, TOLERANCE, disagreements, reasons, table
 
-METRICS = {part: {"accuracy": 0.99, "loss": 0.03} for part in ("train", "validation", "test")}
+PARTS = ("train", "validation", "test")
+METRICS: dict[str, dict[str, float]] = {part: {"accuracy": 0.99, "loss": 0.03, "errors": 1} for part in PARTS}
 
 
 def test_the_table_names_every_output_and_leaves_the_record_of_the_machine_out() -> None:
@@ -21,16 +23,22 @@ def test_the_table_names_every_output_and_leaves_the_record_of_the_machine_out()
     ]
 
 
-@pytest.mark.parametrize("part", METRICS)
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("name", TOLERANCE)
 def test_metrics_agree_within_the_tolerance(part: str, name: str) -> None:
-    def moved(by: float) -> dict[str, dict[str, float]]:
-        return METRICS | {part: METRICS[part] | {name: METRICS[part][name] - by}}
+    def moved(by: float) -> Report:
+        return Report.model_validate(METRICS | {part: METRICS[part] | {name: METRICS[part][name] - by}})
 
-    assert disagreements(METRICS, moved(0.99 * TOLERANCE[name])) == []
-    (line,) = disagreements(METRICS, moved(1.01 * TOLERANCE[name]))
+    assert disagreements(moved(0), moved(0.99 * TOLERANCE[name])) == []
+    (line,) = disagreements(moved(0), moved(1.01 * TOLERANCE[name]))
     assert line.startswith(f"{part}.{name}: {METRICS[part][name]} recorded")
-    assert disagreements(METRICS, moved(float("nan"))) != []
+
+
+def test_what_an_older_commit_does_not_record_agrees() -> None:
+    found = Report.model_validate(METRICS)
+    assert disagreements(found.model_copy(update={"validation": None}), found) == []
+    (_, line) = disagreements(found, found.model_copy(update={"validation": None}))
+    assert line.startswith("validation.loss: 0.03 recorded, None found")
 
 
 def test_other_bits_are_put_down_to_what_differs_between_the_machines() -> None:

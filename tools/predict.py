@@ -4,7 +4,6 @@ Pictures, or folders of them, are PNG or JPEG of one digit each. The model is th
 version, a stage or any other revision, of this repository or another clone of it, kept in the user's cache.
 """
 
-import argparse
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -14,16 +13,18 @@ import numpy as np
 import pooch
 
 from stages import archive
+from stages.dataset import CLASSES
 from stages.errors import InputError, interrupted_at_once, one_line_errors
 from stages.files import replacing
-from stages.metrics import DIGITS, Probabilities
+from stages.metrics import Probabilities
 from stages.model import make_predictor
-from tools import pictures, revision
-from tools.revision import ROOT
+from tools import ROOT, make_parser, pictures
+from tools.runs import lock
+from tools.runs.revision import read_bytes, read_lock, resolve
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a PNG or JPEG, or a folder of them")
     parser.add_argument("--model", help="lstm@v1.2.0, lstm@prod or another revision (default: the workspace's model)")
     parser.add_argument("--repo", help="folder or URL of the clone that has the revision (default: this one)")
@@ -34,8 +35,8 @@ def main() -> None:
 
     paths = find_pictures(arguments.images)
     images = np.stack([pictures.read(path) for path in paths])
-    name = arguments.model or str(archive.MODEL)
-    path = fetch(arguments.model, arguments.repo or str(ROOT)) if arguments.model else ROOT / archive.MODEL
+    name = arguments.model or str(archive.PATH)
+    path = fetch(arguments.model, arguments.repo or str(ROOT)) if arguments.model else ROOT / archive.PATH
     with interrupted_at_once():
         probabilities = make_predictor(archive.load(path))(images)
     print(as_json(name, path, paths, probabilities) if arguments.json else table(paths, probabilities))
@@ -60,13 +61,13 @@ ENDINGS = ", ".join(sorted(pictures.SUFFIXES))
 
 def fetch(name: str, repo: str) -> Path:
     """Return the path of a revision's model in the user's cache folder, fetching it if it is not there whole."""
-    of = revision.resolve(name, repo)
-    md5 = revision.hashes(of).get(str(archive.MODEL))
+    of = resolve(name, repo)
+    md5 = read_lock(of).hashes.get(archive.PATH.as_posix())
     if md5 is None:
-        raise InputError(f"{revision.LOCK} at {name}: names no {archive.MODEL}")
+        raise InputError(f"{lock.PATH} at {name}: names no {archive.PATH}")
     path = Path(pooch.os_cache("mnist-lstm")) / "models" / f"{md5}.keras"
     if not (path.exists() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5):
-        content = revision.read_bytes(of, str(archive.MODEL))
+        content = read_bytes(of, archive.PATH)
         with replacing(path) as temporary:
             temporary.write_bytes(content)
     return path
@@ -75,7 +76,7 @@ def fetch(name: str, repo: str) -> Path:
 def table(paths: Sequence[Path], probabilities: Probabilities) -> str:
     """Lay out a row a picture: the digit, and how sure the model is of each."""
     width = max(len("image"), *(len(str(path)) for path in paths))
-    lines = [f"{'image':{width}}  digit" + "".join(f"{digit:>7}" for digit in DIGITS)]
+    lines = [f"{'image':{width}}  digit" + "".join(f"{digit:>7}" for digit in range(CLASSES))]
     lines += [
         f"{path!s:{width}}  {row.argmax():>5}" + "".join(f"{share:>7.1%}" for share in row)
         for path, row in zip(paths, probabilities, strict=True)

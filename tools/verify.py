@@ -5,8 +5,6 @@ Nothing is installed and no cache is shared; MNIST's own files are the only thin
 within `TOLERANCE`, 4 if they do not, and 1 if the pipeline could not be run.
 """
 
-import argparse
-import json
 import math
 import os
 import subprocess
@@ -14,37 +12,40 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from stages import environment, report
+from stages.environment import Environment
 from stages.errors import InputError, one_line_errors
-from tools.revision import ROOT, read_text, resolve
+from stages.files import read_text
+from stages.report import Report
+from tools import ROOT, make_parser, tables
+from tools.runs import lock
+from tools.runs.revision import read, resolve
+from tools.runs.run import flat
 
-METRICS = "reports/metrics.json"
-RECORD = "models/environment.json"  # says where a run was made, and so is no part of the verdict
+RECORD = environment.PATH.as_posix()  # says where a run was made, and so is no part of the verdict
 
 TOLERANCE = {"accuracy": 0.003, "loss": 0.01}  # a few times what another seed changes
 SAME, OTHER_BITS, OTHER_RESULT = 0, 3, 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--rev", default="HEAD", help="the commit, branch or tag to verify (default: HEAD)")
     rev = parser.parse_args().rev
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name) / "clone"
         clone_of(rev, clone)
-        expected, metrics = outputs(clone), json.loads((clone / METRICS).read_text(encoding="utf-8"))
+        expected, before = outputs(clone), report.load(clone / report.PATH)
         run_pipeline(clone)
-        found, remade = outputs(clone), json.loads((clone / METRICS).read_text(encoding="utf-8"))
+        found, after = outputs(clone), report.load(clone / report.PATH)
         compared = [path for path in expected if path != RECORD]
         differing = [path for path in compared if expected[path] != found.get(path)]
         print(table(expected, found))
         if not differing:
             print(f"{rev}: all {len(compared)} outputs have the bytes that dvc.lock names")
             sys.exit(SAME)
-        disagreeing = disagreements(metrics, remade)
+        disagreeing = disagreements(before, after)
         for line in (*reasons(recorded(rev), record_of(clone)), *disagreeing):
             print(line)
         if disagreeing:
@@ -63,8 +64,8 @@ def clone_of(rev: str, folder: Path) -> None:
         print("what is not committed is left out")
     git("clone", "--quiet", "--no-checkout", str(ROOT), str(folder))
     git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
-    if not (folder / "dvc.lock").exists():
-        raise InputError(f"{rev} has no dvc.lock: there is no run to compare with")
+    if not (folder / lock.PATH).exists():
+        raise InputError(f"{rev} has no {lock.PATH}: there is no run to compare with")
 
 
 def git(*arguments: str) -> str:
@@ -87,36 +88,31 @@ def run_pipeline(clone: Path) -> None:
         raise InputError("the pipeline of the clone failed, as its last lines say")
 
 
-def outputs(folder: Path) -> dict[str, str]:
+def outputs(folder: Path) -> Mapping[str, str]:
     """Read the hash of every output from dvc.lock."""
-    lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
-    return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
+    return lock.load(folder / lock.PATH).hashes
 
 
 def table(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
-    rows = [("output", "expected", "found", "verdict")]
+    rows = []
     for path, hash_ in expected.items():
         verdict = "not compared" if path == RECORD else "same" if found.get(path) == hash_ else "DIFFERENT"
         rows.append((path, hash_[:12], found.get(path, "none")[:12], verdict))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return tables.text(("output", "expected", "found", "verdict"), rows, left=4)
 
 
-def recorded(rev: str) -> dict[str, str] | None:
+def recorded(rev: str) -> Environment | None:
     """Read where the recorded run was made; None if neither cache nor storage has it."""
     try:
-        record: dict[str, str] = json.loads(read_text(resolve(rev), RECORD))
-    except (InputError, ValueError):
+        return read(resolve(rev), environment.PATH, environment.parse)
+    except InputError:
         return None
-    return record
 
 
-def record_of(clone: Path) -> dict[str, str] | None:
+def record_of(clone: Path) -> Environment | None:
     """Read where the run of a clone was made; None at a commit that does not record it."""
-    path = clone / RECORD
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    path = clone / environment.PATH
+    return environment.parse(read_text(path), str(path)) if path.exists() else None
 
 
 def reasons(recorded: Mapping[str, str] | None, here: Mapping[str, str] | None) -> list[str]:
@@ -130,13 +126,15 @@ def reasons(recorded: Mapping[str, str] | None, here: Mapping[str, str] | None) 
     return [f"{name}: {recorded.get(name)} in the recorded run, {here.get(name)} here" for name in different]
 
 
-def disagreements(expected: Any, found: Any) -> list[str]:
-    """Compare accuracy and loss of each set."""
+def disagreements(expected: Report, found: Report) -> list[str]:
+    """Compare accuracy and loss of each set, as far as both are recorded."""
+    values = [flat(each.model_dump(exclude_none=True)) for each in (expected, found)]
     return [
-        f"{part}.{name}: {expected[part][name]} recorded, {found[part][name]} found, tolerance {tolerance}"
+        f"{name}: {values[0][name]} recorded, {values[1].get(name)} found, tolerance {tolerance}"
         for part in ("train", "validation", "test")
-        for name, tolerance in TOLERANCE.items()
-        if not math.isclose(expected[part][name], found[part][name], rel_tol=0, abs_tol=tolerance)
+        for quantity, tolerance in TOLERANCE.items()
+        if (name := f"{part}.{quantity}") in values[0]
+        and not math.isclose(values[0][name], values[1].get(name, math.nan), rel_tol=0, abs_tol=tolerance)
     ]
 
 

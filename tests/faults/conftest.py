@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import write_params
 from tests.faults.pipeline import PARAMS, STAGES, content, run
+from tests.parameters import write_params
 
 
 class Undisturbed(NamedTuple):

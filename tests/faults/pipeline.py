@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT, SMALL
+from tests.parameters import SMALL
+from tools import ROOT
 
 SAMPLE = os.environ.get("FAULTS") == "sample"
 STAGES = ("prepare", "train", "evaluate")

@@ -9,7 +9,7 @@ import pytest
 
 from stages import mnist
 from stages.errors import InputError
-from tests.conftest import OUTPUTS, Clone
+from tests.clones import OUTPUTS, Clone
 from tests.faults.pipeline import SAMPLE
 
 OTHER = b"what another file holds"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.faults.conftest import Undisturbed, fill
 from tests.faults.pipeline import SAMPLE, content, run
+from tools import ROOT
 
 # Kilobytes of the largest file that can be written, by stage.
 LIMITS = {"prepare": (0, 20, 500, 2_000), "train": (0, 4, 10, 20), "evaluate": (0, 2, 20, 40)}

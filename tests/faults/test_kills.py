@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FAILED_REPRO, Clone, error_of, write_params
+from tests.clones import FAILED_REPRO, Clone, error_of
 from tests.faults.conftest import Undisturbed, fill
 from tests.faults.pipeline import PARAMS, SAMPLE, content, run, start
+from tests.parameters import write_params
 
 COUNTS = {"prepare": 6, "train": 18, "evaluate": 6}
 

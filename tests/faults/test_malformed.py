@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from stages.errors import InputError
 from stages.mnist import read_idx
 from stages.params import Params, load_params
-from tests.conftest import ROOT, changed_params
 from tests.faults.pipeline import SAMPLE
+from tests.parameters import changed_params
+from tools import ROOT
 
 CASES = 50 if SAMPLE else 750
 

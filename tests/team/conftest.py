@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL, Clone, write_params
+from tests.clones import Clone
+from tests.parameters import SMALL, write_params
 from tests.team.people import EXPERIMENTS, Team, without_settings_of_others
 from tests.team.s3 import Server, serving
 from tests.team.storages import Bucket, Folder, Storage
@@ -34,7 +35,7 @@ def team(first_run: Clone, storage: Storage, tmp_path: Path) -> Team:
     without_settings_of_others(ann)
     ann.run("git", "init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "git"))
     ann.run("git", "remote", "add", "origin", str(tmp_path / "git"))
-    ann.run("python", "-m", "tools.setup")
+    ann.run("python", "-m", "tools.clone.setup")
     storage.configure(ann)
     ann.run("dvc", "push")
     ann.run("git", "push", "--quiet", "--set-upstream", "origin", "main")

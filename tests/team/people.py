@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.conftest import SMALL, Clone, write_params
+from tests.clones import Clone
+from tests.parameters import SMALL, write_params
 from tests.team.storages import Storage
 
 
@@ -22,7 +23,7 @@ class Team(NamedTuple):
         clone.folder.mkdir()
         clone.run("git", "clone", "--quiet", str(self.git), ".")
         self.storage.credentials(clone)
-        clone.run("python", "-m", "tools.setup")
+        clone.run("python", "-m", "tools.clone.setup")
         return clone
 
 

@@ -3,7 +3,7 @@
 import uuid
 from pathlib import Path
 
-from tests.conftest import Clone
+from tests.clones import Clone
 from tests.team.s3 import Server
 
 
@@ -57,7 +57,7 @@ class Bucket(Storage):
     def configure(self, clone: Clone) -> None:
         identity, secret = self.keys
         clone.run(
-            "python", "-m", "tools.storage", f"s3://{self.bucket}/mnist", "--endpoint", self.server.url,
+            "python", "-m", "tools.storage.configure", f"s3://{self.bucket}/mnist", "--endpoint", self.server.url,
             AWS_ACCESS_KEY_ID=identity, AWS_SECRET_ACCESS_KEY=secret,
         )  # fmt: skip
         clone.run("git", "commit", "--quiet", "--all", "--message", "Switch the storage")

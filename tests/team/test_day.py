@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Clone
+from tests.clones import Clone
 from tests.team.people import Team, experiment, md5_of
 from tests.team.storages import Bucket
 
@@ -17,15 +17,19 @@ RAW = "data/raw/digits.csv.gz"
 
 
 def check(clone: Clone) -> str:
-    return clone.run("python", "-m", "tools.check")
+    return clone.run("python", "-m", "tools.storage.check")
 
 
 def failed_check(clone: Clone) -> list[str]:
-    return [line for line in clone.run("python", "-m", "tools.check", exit_code=1).splitlines() if line[:5] != "note:"]
+    return [
+        line
+        for line in clone.run("python", "-m", "tools.storage.check", exit_code=1).splitlines()
+        if line[:5] != "note:"
+    ]
 
 
 def repair(clone: Clone, exit_code: int = 0) -> list[str]:
-    return clone.run("python", "-m", "tools.repair", exit_code=exit_code).splitlines()
+    return clone.run("python", "-m", "tools.storage.repair", exit_code=exit_code).splitlines()
 
 
 def test_both_train_different_experiments_and_merge(team: Team, runs: dict[str, Path]) -> None:
@@ -100,7 +104,7 @@ def test_a_push_whose_data_was_forgotten_is_stopped(team: Team, runs: dict[str, 
     experiment(team.ann, "ann", runs)
     before = team.ann.run("git", "ls-remote", str(team.git), "main")
     printed = team.ann.run("git", "push", exit_code=1)
-    assert f"{MODEL}: not in the storage; run `dvc push` where it is" in printed.splitlines()
+    assert f"{MODEL}: not in the storage; run `dvc push` in a clone that has it" in printed.splitlines()
     assert "data/processed" not in printed, "which is there"
     assert team.ann.run("git", "ls-remote", str(team.git), "main") == before
     team.ann.run("git", "push", "--dry-run", "--no-verify")
@@ -111,7 +115,7 @@ def test_a_push_whose_data_was_forgotten_is_stopped(team: Team, runs: dict[str, 
     commit = team.ann.run("git", "rev-parse", "main")[:10]
     for ref in ("main", "v1"):
         printed = team.ann.run("git", "push", "origin", ref, exit_code=1)
-        assert f"{MODEL}: not in the storage; run `git checkout {commit} && dvc push` where it is" in printed
+        assert f"{MODEL}: not in the storage; run `git checkout {commit} && dvc push` in a clone that has it" in printed
     team.ann.run("sh", "-c", f"git checkout --quiet {commit} && dvc push")
     team.ann.run("git", "push", "--quiet", "origin", "main", "v1")
     # Nothing to check when a branch is removed.
@@ -133,9 +137,9 @@ def test_what_is_damaged_or_missing_in_the_storage_is_named_and_repaired(team: T
     }
     expected = team.ann.content()
     for path, damage, found_by_check in (
-        (MODEL, None, f"{MODEL}: not in the storage; run `dvc push` where it is"),
-        (RAW, None, f"{RAW}: not in the storage; run `make repair` where it is"),
-        (MODEL, without_end, f"{MODEL}: damaged in the storage, .*; run `make repair` where it is"),
+        (MODEL, None, f"{MODEL}: not in the storage; run `dvc push` in a clone that has it"),
+        (RAW, None, f"{RAW}: not in the storage; run `make repair` in a clone that has it"),
+        (MODEL, without_end, f"{MODEL}: damaged in the storage, .*; run `make repair` in a clone that has it"),
         (MODEL, with_another_end, None),
         (RAW, with_another_end, None),
     ):
@@ -150,7 +154,9 @@ def test_what_is_damaged_or_missing_in_the_storage_is_named_and_repaired(team: T
             shutil.rmtree(team.ben.folder / folder)
         assert "failed to pull" in team.ben.run("dvc", "pull", exit_code=1)
         line, _ = repair(team.ben, exit_code=1)
-        assert re.fullmatch(f"{path}: .* in the storage, and not in this cache; run `make repair` where it is", line)
+        assert re.fullmatch(
+            f"{path}: .* in the storage, and not in this cache; run `make repair` in a clone that has it", line
+        )
 
         line, _ = repair(team.ann)
         assert re.fullmatch(f"{path}: was .* in the storage; replaced from the cache", line)

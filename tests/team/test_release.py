@@ -8,19 +8,21 @@ import pytest
 from PIL import Image
 
 from stages import dataset
-from tests.conftest import Clone
+from tests.clones import Clone
 from tests.team.people import Team
 from tests.team.storages import Bucket
 
 
 def test_a_version_is_registered_by_one_promoted_by_another_and_used_by_anyone(team: Team) -> None:
     expected = team.ann.content()
-    team.ann.run("python", "-m", "tools.register", "--bump", "major")
+    team.ann.run("python", "-m", "tools.registry.register", "--bump", "major")
     team.ann.run("git", "push", "--quiet", "origin", "lstm@v1.0.0")
 
     team.ben.run("git", "fetch", "--quiet", "--tags")
-    assert "# lstm v1.0.0" in team.ben.run("python", "-m", "tools.card", "v1.0.0")
-    assert team.ben.run("python", "-m", "tools.promote", "v1.0.0", "--stage", "prod").startswith("v1.0.0 holds prod\n")
+    assert "# lstm v1.0.0" in team.ben.run("python", "-m", "tools.registry.card", "v1.0.0")
+    assert team.ben.run("python", "-m", "tools.registry.promote", "v1.0.0", "--stage", "prod").startswith(
+        "v1.0.0 holds prod\n"
+    )
     team.ben.run("git", "push", "--quiet", "origin", "lstm#prod#1")
 
     third = team.join("third")
@@ -34,8 +36,8 @@ def test_a_version_is_registered_by_one_promoted_by_another_and_used_by_anyone(t
 @pytest.mark.parametrize("storage", ["s3"], indirect=True)  # a folder beside the clones is not beside a URL's
 def test_the_version_in_production_reads_a_picture_outside_of_any_clone(team: Team, tmp_path: Path) -> None:
     assert isinstance(team.storage, Bucket)
-    team.ann.run("python", "-m", "tools.register")
-    team.ann.run("python", "-m", "tools.promote", "v0.0.1", "--stage", "prod")
+    team.ann.run("python", "-m", "tools.registry.register")
+    team.ann.run("python", "-m", "tools.registry.promote", "v0.0.1", "--stage", "prod")
     team.ann.run("git", "push", "--quiet", "--tags", "origin")  # one of a commit before there was this storage
     image = dataset.load(team.ann.folder / dataset.TEST).images[0]
     Image.fromarray(255 - (image * 255).astype(np.uint8)).resize((280, 280)).save(tmp_path / "digit.png")

@@ -1,0 +1,91 @@
+"""reports/metrics.json: accuracy, loss and the other figures of a model.
+
+A commit may record more than this code knows, which is ignored, or less, which is None here.
+"""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stages.errors import InputError, remedied
+from stages.files import read_text, replacing
+
+PATH = Path("reports/metrics.json")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Part(Section):
+    """A part of the data: the share of images classified correctly, and the mean cross-entropy in nats."""
+
+    accuracy: float
+    loss: float | None = None
+
+
+class Digit(Section):
+    """The images of one digit."""
+
+    digit: int
+    images: int
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+
+
+class Test(Part):
+    """The test set. Precision, recall and F1 are means over the ten digits, each digit counting the same."""
+
+    errors: int  # images
+    calibration_error: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    # DVC's tables leave lists out, so that these thirty figures do not bury the ones above.
+    per_class: list[Digit] | None = None
+
+
+class Size(Section):
+    """Of the model."""
+
+    parameters: int
+    bytes: int | None = None  # of its file
+
+
+class Report(Section):
+    """The whole of metrics.json."""
+
+    train: Part | None = None
+    validation: Part | None = None
+    test: Test
+    model: Size | None = None
+
+
+def save(report: Report, path: Path = PATH) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(report.model_dump(exclude_none=True), indent=2) + "\n", encoding="utf-8")
+
+
+def load(path: Path = PATH) -> Report:
+    """Read what `save` wrote.
+
+    Raises `InputError` if the file is missing or is not a report.
+    """
+    with remedied("restore it with `dvc repro --force evaluate`"):
+        return parse(read_text(path), str(path))
+
+
+def parse(text: str, name: str) -> Report:
+    """Read a report of this code, an older or a newer one.
+
+    Raises `InputError` with `name` and one clause for each field that is missing or is not what it must be.
+    """
+    try:
+        return Report.model_validate_json(text)
+    except ValidationError as invalid:
+        faults = [
+            f"{'.'.join(map(str, error['loc'])) or 'the whole file'}: {error['msg']}" for error in invalid.errors()
+        ]
+        raise InputError(f"{name}: {'; '.join(faults)}") from None

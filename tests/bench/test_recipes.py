@@ -1,0 +1,84 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.errors import InputError
+from stages.params import Params, load_params
+from tests.parameters import SMALL, changed_params, write_params
+from tools import ROOT
+from tools.bench import recipes
+from tools.bench.recipes import PLAIN_KERAS, RECIPES, SEEDS, changed, measure, spread, table
+
+
+def run_of(recipe: str, seed: int, accuracy: float, seconds: float) -> dict[str, Any]:
+    return {
+        "recipe": recipe,
+        "seed": seed,
+        "epochs": 4,
+        "test_accuracy": accuracy,
+        "training_accuracy": 0.99,
+        "costs": {"train": {"seconds": seconds, "peak_mib": 1_000}},
+    }
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_a_valid_change_of_the_parameters_and_of_no_network(recipe: str) -> None:
+    params = Params.model_validate(changed(load_params(ROOT / "params.yaml").model_dump(), RECIPES[recipe]))
+    assert params.model == load_params(ROOT / "params.yaml").model
+
+
+@pytest.mark.parametrize("recipe", [name for name, changes in RECIPES.items() if changes])
+def test_the_readme_has_the_command_of_each_recipe(recipe: str) -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ").split())
+    assert " ".join(["dvc exp run --temp -f -n", recipe, *(f"-S {change}" for change in RECIPES[recipe])]) in readme
+
+
+def test_an_unknown_parameter_is_refused() -> None:
+    with pytest.raises(InputError, match=r"train\.epoch is not in params\.yaml"):
+        changed(changed_params(), ["train.epoch=3"])
+
+
+def test_a_run_is_measured_once_and_kept(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(in_empty_folder, **SMALL)
+    monkeypatch.setitem(recipes.RECIPES, "fast", ("train.epochs=1",))
+    measure("fast", 3)
+    (path,) = recipes.RUNS.iterdir()
+    kept = path.read_text(encoding="utf-8")
+    result = json.loads(kept)
+    assert path.name == "fast-3.json"
+    assert result["params"] == changed_params(**(SMALL | {"train__epochs": 1, "train__seed": 3}))
+    assert result["epochs"] == 1
+    assert 0 < result["test_accuracy"] < 1
+    assert set(result["costs"]) == {"prepare", "train", "evaluate"}
+    monkeypatch.setattr(recipes, "train_recipe", None)
+    measure("fast", 3)
+    assert path.read_text(encoding="utf-8") == kept
+
+
+def test_the_table_has_mean_deviation_seeds_and_the_median_time() -> None:
+    runs = [
+        run_of(PLAIN_KERAS, 0, 0.985, 480), run_of("fast", 0, 0.988, 60), run_of("fast", 1, 0.990, 40),
+    ]  # fmt: skip
+    rows = dict(zip(SEEDS, table(runs).splitlines()[2:], strict=True))
+    assert rows["fast"] == "| fast | 4 | 2 | 98.900% ± 0.141% | 99.000% ± 0.000% | 50 s (0.10) |"
+    assert rows[PLAIN_KERAS] == f"| {PLAIN_KERAS} | 4 | 1 | 98.500% | 99.000% | 480 s (1.00) |"
+    assert "not measured" in rows["best"]
+
+
+def test_the_committed_table_is_of_all_runs_with_the_parameters_of_today() -> None:
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / recipes.RUNS).iterdir())]
+    assert (ROOT / recipes.TABLE).read_text(encoding="utf-8") == table(runs)
+    assert table(runs) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {(run["recipe"], run["seed"]) for run in runs} == {
+        (name, seed) for name, count in SEEDS.items() for seed in range(count)
+    }
+    for run in runs:
+        if run["recipe"] != PLAIN_KERAS:
+            changes = (*RECIPES[run["recipe"]], f"train.seed={run['seed']}")
+            assert run["params"] == changed(load_params(ROOT / "params.yaml").model_dump(), changes)
+
+
+def test_the_spread_of_one_is_its_value() -> None:
+    assert spread([0.5]) == "50.000%"

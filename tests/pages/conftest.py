@@ -1,0 +1,27 @@
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.pages.browser import Pages
+from tools.pages.screenshots import find_chromium
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = find_chromium()
+    if not chromium:
+        pytest.skip("no Chromium to open the pages in: install it (Debian: apt-get install chromium), or Chrome")
+    with sync_playwright() as playwright:
+        # Whatever tries to leave in spite of all meets a closed port.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--proxy-server=127.0.0.1:9"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def pages(browser: Browser) -> Iterator[Pages]:
+    """Pages in which nothing may go wrong."""
+    pages = Pages(browser)
+    yield pages
+    assert pages.faults == []

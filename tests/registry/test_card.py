@@ -1,0 +1,98 @@
+import hashlib
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from stages.errors import InputError
+from tests.clones import Clone, error_of
+from tools.registry.card import LICENCES, card, per_class, weaknesses
+from tools.runs.revision import resolve
+
+
+def test_the_card_is_the_tags_message_and_says_what_the_commit_records(releases: Clone) -> None:
+    printed = releases.run("python", "-m", "tools.registry.card", "v1.0.1")
+    assert printed.strip() == releases.run("git", "tag", "--list", "--format=%(contents)", "lstm@v1.0.1").strip()
+    assert printed.startswith("# lstm v1.0.1\n")
+
+    commit = releases.run("git", "rev-parse", "run-v1.0.1").strip()
+    assert f"models/lstm.keras of commit {commit}: " in printed
+    lock = yaml.safe_load(releases.run("git", "show", "run-v1.0.1:dvc.lock"))
+    for out in lock["stages"]["prepare"]["outs"]:
+        assert f"| {out['path']} | {out['md5']} |" in printed
+    assert f"Licence: {LICENCES['digits']}." in printed
+    parameters = re.search("```yaml\n(.*)```", printed, re.DOTALL)
+    assert parameters
+    assert yaml.safe_load(parameters[1]) == yaml.safe_load(releases.run("git", "show", "run-v1.0.1:params.yaml"))
+    for name, value in json.loads((releases.folder / "models/environment.json").read_text()).items():
+        assert f"| {name} | {value} |" in printed
+
+    assert "lstm@v1.0.0: lstm@v1.0.1 is better than lstm@v1.0.0 on 359 test images: 20 fixed, 0 broken" in printed
+    assert "None: this is the first version." in releases.run("python", "-m", "tools.registry.card", "lstm@v1.0.0")
+    assert "lstm@v1.1.0: lstm@v1.1.1 is better than lstm@v1.1.0 on 359 test images: 20 fixed, 0 broken" in releases.run(
+        "python", "-m", "tools.registry.card", "v1.1.1"
+    )
+
+
+def test_a_card_of_no_version_is_refused(releases: Clone) -> None:
+    printed = releases.run("python", "-m", "tools.registry.card", "v7.0.0", exit_code=1)
+    assert error_of(printed).startswith("error: v7.0.0: no registered version; found v1.0.0, ")
+
+
+def test_other_test_images_are_said_and_not_compared(releases: Clone) -> None:
+    lock = releases.folder / "dvc.lock"
+    (hash_,) = {
+        out["md5"]
+        for stage in yaml.safe_load(lock.read_text())["stages"].values()
+        for out in stage["outs"]
+        if out["path"] == "data/processed/test.npz"
+    }
+    lock.write_text(lock.read_text().replace(hash_, "f" * 32))
+    releases.commit("Other images")
+    described = card("v2.0.0", resolve("HEAD", releases.folder), resolve("lstm@v1.1.1", releases.folder))
+    assert "lstm@v1.1.1, not compared: lstm@v1.1.1 and HEAD were tested on other images" in described
+
+
+def test_a_run_without_a_record_of_its_environment_has_a_card(releases: Clone) -> None:
+    lock = yaml.safe_load((releases.folder / "dvc.lock").read_text())
+    train = lock["stages"]["train"]
+    train["outs"] = [out for out in train["outs"] if out["path"] != "models/environment.json"]
+    (releases.folder / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+    releases.commit("Older")
+    assert card("v2.0.0", resolve("HEAD", releases.folder), None).endswith(
+        "## Environment of the training\n\nNot recorded."
+    )
+
+
+def test_incomplete_metrics_are_named(releases: Clone) -> None:
+    path = releases.folder / "reports/metrics.json"
+    before = path.read_bytes()
+    path.write_text('{"test": {}}')
+    lock = releases.folder / "dvc.lock"
+    old, new = (hashlib.md5(content).hexdigest() for content in (before, path.read_bytes()))  # noqa: S324 - DVC's choice
+    lock.write_text(lock.read_text().replace(old, new))
+    releases.commit("Incomplete")
+    with pytest.raises(InputError, match=r"reports/metrics\.json and dvc\.lock at HEAD: no complete run"):
+        card("v2.0.0", resolve("HEAD", releases.folder), None)
+
+
+def test_the_tables_count_what_was_taken_for_what() -> None:
+    predictions = pd.DataFrame(
+        {
+            "actual": [0, 0, 0, 0, 1, 1, 2],
+            "predicted": [0, 0, 1, 1, 1, 0, 2],
+            "confidence": [1, 1, 0.99, 0.5, 1, 0.5, 1],
+        }
+    )
+    counts = np.zeros((10, 10), int)
+    np.add.at(counts, (predictions["actual"], predictions["predicted"]), 1)
+    rows = per_class(counts)
+    assert rows[0] == (0, "4", "50.00%", "6.76% to 93.24%", "66.67%", "9.43% to 99.16%")
+    assert rows[9] == (9, "0", "", "", "", "")
+    recall, mistakes, pairs = weaknesses(predictions, counts)
+    assert recall == "Lowest recall: 0 (50.00%), 1 (50.00%), 2 (100.00%)."
+    assert mistakes == "3 mistakes, 1 of them with a confidence of 99% or more. Most often confused:"
+    assert pairs.splitlines()[2:] == ["| 0 | 1 | 2 | 50.00% |", "| 1 | 0 | 1 | 50.00% |"]

@@ -1,0 +1,97 @@
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+
+from tests.clones import Clone, error_of
+from tools.registry.promote import table
+from tools.runs.paired import compare_predictions
+from tools.runs.revision import read_bytes, resolve
+from tools.runs.versions import Assignment, Version, holders
+
+PROMOTE = ("python", "-m", "tools.registry.promote")
+
+
+def promote(clone: Clone, version: str, exit_code: int = 0) -> str:
+    return clone.run(*PROMOTE, version, "--stage", "prod", exit_code=exit_code)
+
+
+def roll_back(clone: Clone, exit_code: int = 0) -> str:
+    return clone.run(*PROMOTE, "--rollback", "--stage", "prod", exit_code=exit_code)
+
+
+def holder(clone: Clone) -> str:
+    """Who holds prod, as GTO and as DVC say."""
+    (shown,) = clone.json("gto", "show", "lstm#prod", "--json")
+    clone.run("dvc", "artifacts", "get", ".", "lstm", "--stage", "prod", "--out", "got.keras", "--force")
+    assert (clone.folder / "got.keras").read_bytes() == read_bytes(
+        resolve(f"lstm@{shown['version']}", clone.folder), "models/lstm.keras"
+    )
+    return str(shown["version"])
+
+
+def test_all_three_verdicts_and_back(releases: Clone) -> None:
+    assert promote(releases, "v1.0.0").splitlines() == ["v1.0.0 holds prod", "Share it: git push origin 'lstm#prod#1'"]
+    assert holder(releases) == "v1.0.0"
+
+    better = promote(releases, "lstm@v1.0.1")
+    assert better.startswith(
+        "v1.0.1 is better than v1.0.0 on 359 test images: 20 fixed, 0 broken, accuracy +5.57 points "
+        "(95% interval +3.69 to +5.57), exact McNemar p = 1.9e-06\n"
+    )
+    assert better.splitlines()[-2:] == ["v1.0.1 holds prod", "Share it: git push origin 'lstm#prod#2'"]
+    assert holder(releases) == "v1.0.1"
+    assert "v1.0.1 is better than v1.0.0" in releases.run("git", "tag", "--list", "--format=%(contents)", "lstm#prod#2")
+
+    worse = promote(releases, "v1.1.0", exit_code=1)
+    assert "v1.1.0 is worse than v1.0.1 on 359 test images: 0 fixed, 40 broken, accuracy -11.14 points" in worse
+    assert worse.splitlines()[-1] == "prod stays with v1.0.1"
+    assert promote(releases, "v1.0.1") == "v1.0.1 holds prod already\n"
+
+    assert roll_back(releases).splitlines()[0] == "v1.0.0 holds prod"
+    assert holder(releases) == "v1.0.0"
+    inconclusive = promote(releases, "v1.1.1", exit_code=1)
+    assert "v1.1.1 is not proven different from v1.0.0 on 359 test images: 10 fixed, 10 broken" in inconclusive
+    assert "exact McNemar p = 1\n" in inconclusive
+    assert error_of(roll_back(releases, exit_code=1)).startswith(
+        "error: lstm@prod: no version held the stage prod before v1.0.0; `gto assign lstm"
+    )
+    assert holder(releases) == "v1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("v9.0.0", "--stage", "prod"), "v9.0.0: no registered version; found v1.0.0, v1.0.1, v1.1.0, v1.1.1"),
+        (("--rollback", "--stage", "prod"), "lstm@prod: no version holds the stage prod here"),
+        (("v1.0.0", "--stage", "no name!"), "no name! is not assigned: Invalid"),
+    ],
+)
+def test_what_cannot_be_assigned_is_named(command: tuple[str, ...], message: str, releases: Clone) -> None:
+    assert message in error_of(releases.run(*PROMOTE, *command, exit_code=1))
+
+
+def test_a_clock_that_is_behind_is_refused(releases: Clone) -> None:
+    later = (datetime.now().astimezone() + timedelta(hours=1)).isoformat()
+    releases.run("git", "tag", "--annotate", "--message", "m", "lstm#prod#1", "run-v1.0.0", GIT_COMMITTER_DATE=later)
+    assert "in the future of this machine's clock" in error_of(promote(releases, "v1.0.1", exit_code=1))
+
+
+V1, V2, V3 = (Version(name, "0" * 40) for name in ("v1.0.0", "v1.1.0", "v1.2.0"))
+
+
+def test_who_lost_a_stage_holds_it_no_more() -> None:
+    def history(*events: tuple[Version, bool]) -> list[Assignment]:
+        return [Assignment(version, "prod", at, at, lost) for at, (version, lost) in enumerate(events)]
+
+    assert holders([]) == []
+    assert holders(history((V1, False), (V2, False))) == [V1, V2]
+    assert holders(history((V1, False), (V2, False), (V1, False))) == [V2, V1]
+    assert holders(history((V1, False), (V2, False), (V2, True))) == [V1]
+
+
+def test_the_table_has_a_row_a_digit() -> None:
+    rows = table(compare_predictions(*np.array([[0, 0, 7], [0, 1, 1], [1, 0, 1]]))).splitlines()
+    assert rows[0].split() == ["digit", "images", "right", "before", "right", "after", "fixed", "broken"]
+    assert [row.split() for row in rows[1::7]] == [["0", "2", "1", "1", "1", "1"], ["7", "1", "0", "0", "0", "0"]]
+    assert len({len(row) for row in rows}) == 1

@@ -1,0 +1,130 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.checkpoint import CODE, FOLDER, Checkpoint, key
+from stages.errors import InputError
+from stages.history import Epoch
+from stages.runtime import keras
+from tests.clones import PIPELINE
+from tests.images import random_digits
+from tests.parameters import make_params
+from tools import ROOT
+
+EPOCHS = [Epoch(1, 0.1, 2.3, 1 / 3, 2.2, 0.001), Epoch(2, 0.2, 2.0, 0.3, 1.9, 0.0)]
+
+
+def variables() -> list[keras.Variable]:
+    return [keras.Variable(np.zeros((2, 3), np.float32)), keras.Variable(0, dtype="int64")]
+
+
+def save(key: str = "inputs") -> Path:
+    weight, steps = variables()
+    weight.assign(np.arange(6, dtype=np.float32).reshape(2, 3) / 7)
+    steps.assign(2**40)
+    with Checkpoint(key) as checkpoint:
+        checkpoint.save([weight, steps], EPOCHS)
+    return checkpoint.path
+
+
+@pytest.fixture(autouse=True)
+def repository(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return in_empty_folder
+
+
+def test_what_is_saved_is_restored_to_the_bit() -> None:
+    save()
+    weight, steps = variables()
+    with Checkpoint("inputs") as checkpoint:
+        assert checkpoint.restore([weight, steps]) == EPOCHS
+    np.testing.assert_array_equal(weight, np.arange(6, dtype=np.float32).reshape(2, 3) / 7)
+    assert int(steps) == 2**40
+
+
+def test_without_one_training_starts_afresh_and_other_inputs_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    with Checkpoint("inputs") as checkpoint:
+        assert checkpoint.restore(variables()) == []
+    assert capsys.readouterr().out == ""
+    save("others")
+    with Checkpoint("inputs") as checkpoint:
+        assert checkpoint.restore(variables()) == []
+    assert capsys.readouterr().out == f"training afresh: the checkpoints in {FOLDER} are of other inputs (1)\n"
+
+
+def test_a_key_belongs_to_parameters_environment_and_data() -> None:
+    images, others = random_digits(20), random_digits(21)
+    here = {"processor": "this one"}
+    unchanged = key(make_params(), images, images, here)
+    changed = [
+        *(
+            key(make_params(**{name: value}), images, images, here)
+            for name, value in {"train__seed": 1, "model__dropout": 0.1, "augment__shift": 1}.items()
+        ),
+        key(make_params(), others, images, here), key(make_params(), images, others, here),
+        key(make_params(), images, images, {"processor": "another"}),
+    ]  # fmt: skip
+    assert len({unchanged, *changed}) == 1 + len(changed)
+    assert key(make_params(prepare__seed=1), images, images, here) == unchanged, "what prepare reads is in the data"
+
+
+def test_a_key_belongs_to_the_code_that_dvc_yaml_names_for_train() -> None:
+    deps = PIPELINE["stages"]["train"]["deps"]
+    assert [f"stages/{name}.py" for name in CODE] == [dep for dep in deps if dep.endswith(".py")]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
+def test_a_damaged_one_is_told_of_and_not_used(damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save()
+    content = bytearray(path.read_bytes())
+    if damage == "flipped":
+        content[150] ^= 1  # within an array
+    path.write_bytes(content if damage == "flipped" else content[: len(content) // 2] if damage == "cut" else b"")
+    weight, steps = variables()
+    with Checkpoint("inputs") as checkpoint:
+        assert checkpoint.restore([weight, steps]) == []
+    assert "training afresh: the checkpoint" in capsys.readouterr().out
+    assert not np.asarray(weight).any()
+
+
+def test_a_finished_training_leaves_nothing_behind(repository: Path) -> None:
+    with Checkpoint("inputs") as checkpoint:
+        checkpoint.save(variables(), EPOCHS)
+        checkpoint.remove()
+    assert list((repository / FOLDER).iterdir()) == []
+
+
+def test_it_lies_in_the_repository_that_dvc_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
+    assert save().is_relative_to(tmp_path / "repository" / FOLDER)
+
+
+HOLDER = """
+import sys
+from stages.checkpoint import Checkpoint
+with Checkpoint("inputs"):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_second_training_of_the_same_inputs_refuses_until_the_first_is_gone(repository: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER],
+        cwd=repository, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as holder:  # fmt: skip
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=rf"the same training is under way in process {holder.pid}: .* `kill"):
+            Checkpoint("inputs").__enter__()
+        with Checkpoint("other"):
+            pass
+        holder.send_signal(signal.SIGKILL)
+    with Checkpoint("inputs") as checkpoint:
+        assert checkpoint.restore(variables()) == []

@@ -1,0 +1,98 @@
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import dataset
+from stages.errors import InputError
+from tests.images import random_digits
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "some.npz"
+    dataset.save(random_digits(5), path)
+    loaded = dataset.load(path)
+    np.testing.assert_array_equal(loaded.images, random_digits(5).images)
+    np.testing.assert_array_equal(loaded.labels, random_digits(5).labels)
+    assert len(loaded) == 5
+
+
+def test_the_same_data_is_the_same_bytes_whenever_it_is_saved(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.npz", tmp_path / "second.npz"
+    dataset.save(random_digits(5), first)
+    dataset.save(random_digits(5), second)
+    os.utime(first, (0, 0))
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": random_digits(5).images}, "damaged or no .npz of images and labels"),
+        ({"images": random_digits(5).images.astype(np.float64), "labels": random_digits(5).labels}, "found float64"),
+        (
+            {"images": random_digits(5).images[:, :27], "labels": random_digits(5).labels},
+            r"found float32 of shape \(5, 27, 28\)",
+        ),
+        (
+            {"images": random_digits(5).images[:0], "labels": random_digits(5).labels[:0]},
+            r"found float32 of shape \(0, 28, 28\)",
+        ),
+        (
+            {"images": random_digits(5).images, "labels": random_digits(5).labels[:4]},
+            r"5 uint8 labels of 0-9, found uint8 of shape \(4,\)",
+        ),
+        (
+            {"images": random_digits(5).images, "labels": random_digits(5).labels + np.uint8(10)},
+            "5 uint8 labels of 0-9",
+        ),
+        ({"images": random_digits(5).images * 255, "labels": random_digits(5).labels}, "pixels between 0 and 1"),
+        (
+            {"images": random_digits(5).images * np.float32(np.nan), "labels": random_digits(5).labels},
+            "pixels between 0 and 1",
+        ),
+        ({"images": np.array([{}] * 5), "labels": random_digits(5).labels}, "allow_pickle=False"),
+    ],
+)
+def test_other_contents_are_refused(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(InputError, match=message) as error:
+        dataset.load(path)
+    assert str(error.value).startswith(str(path))
+    assert "dvc checkout" in str(error.value)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 5_000, -1])
+def test_a_truncated_file_is_refused(keep: int, tmp_path: Path) -> None:
+    path = tmp_path / "cut.npz"
+    dataset.save(random_digits(5), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match=r"cut\.npz: damaged"):
+        dataset.load(path)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.npz"
+    dataset.save(random_digits(5), whole)
+    content = whole.read_bytes()
+    original = dataset.load(whole)
+    path = tmp_path / "flipped.npz"
+    # All of the headers and the directory, and some of the pixels.
+    for position in (*range(250), 2_000, *range(len(content) - 600, len(content))):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        with suppress(InputError):
+            loaded = dataset.load(path)
+            # Only a bit that is not read, of a date, say, may go unnoticed.
+            np.testing.assert_array_equal(loaded.images, original.images)
+            np.testing.assert_array_equal(loaded.labels, original.labels)
+
+
+def test_a_missing_file_comes_with_its_remedy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.npz: not found; make it with `dvc repro prepare`"):
+        dataset.load(tmp_path / "none.npz")

@@ -1,0 +1,57 @@
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from stages.errors import InputError, interrupted_at_once, one_line_errors
+from tools import ROOT
+
+
+@pytest.mark.parametrize(
+    "error",
+    [InputError("a.npz: expected this,\n found that"), OSError(28, "No space left on device", "a.npz"), MemoryError()],
+)
+def test_a_foreseen_error_ends_with_one_line(error: Exception) -> None:
+    with pytest.raises(SystemExit) as end, one_line_errors():
+        raise error
+    # sys.exit prints a text and ends with exit code 1.
+    assert isinstance(end.value.code, str)
+    assert end.value.code.startswith("error: ")
+    assert len(end.value.code) > len("error: ")
+    assert "\n" not in end.value.code
+
+
+def test_ctrl_c_ends_without_traceback() -> None:
+    with pytest.raises(SystemExit) as end, one_line_errors():
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+
+
+def test_ctrl_c_ends_at_once_where_an_exception_would_be_lost() -> None:
+    program = """
+import signal
+from stages.errors import interrupted_at_once
+
+class Lost:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+with interrupted_at_once():
+    Lost()
+    print("went on")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_ctrl_c_is_an_exception_again_afterwards() -> None:
+    with interrupted_at_once():
+        pass
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), one_line_errors():
+        raise ZeroDivisionError

@@ -1,0 +1,144 @@
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import fast, model
+from stages.runtime import keras, tf
+from tests.parameters import make_params
+from tools import ROOT
+
+SEED = tf.constant([3, 4], tf.int64)
+
+
+def some(count: int) -> tuple[Any, Any, Any]:
+    """Random images, labels, and the weight 1 of each."""
+    rng = np.random.default_rng(0)
+    return (
+        tf.constant(rng.random((count, 28, 28), np.float32)),
+        tf.constant(rng.integers(0, 10, count).astype(np.uint8)),
+        tf.ones(count),
+    )
+
+
+def network_of(units: list[int], activation: str = "relu", dropout: float = 0.0) -> Any:
+    params = make_params(
+        model__lstm_units=units, model__activation=activation, model__dropout=dropout, model__dense_units=7
+    )
+    return model.build(params.model, seed=0)
+
+
+def stock(network: Any, images: Any, labels: Any) -> tuple[Any, Any, list[Any]]:
+    """Outputs, sum of the losses and gradients of the mean loss by Keras' own layers, with the dropout of `fast`."""
+    count = images.shape[0]
+    with tf.GradientTape() as tape:
+        halves = []
+        for shard, part in enumerate(tf.split(images, fast.SHARDS)):
+            seed = tf.random.fold_in(SEED, shard)
+            x = part
+            for number, layer in enumerate(network.layers):
+                if isinstance(layer, keras.layers.Dropout):
+                    masks = fast.dropout_masks(
+                        x.shape[1] if len(x.shape) == 3 else 1,
+                        (count // fast.SHARDS, x.shape[-1]),
+                        layer.rate,
+                        tf.random.fold_in(seed, number),
+                    )
+                    x *= tf.stack(masks, axis=1) if len(x.shape) == 3 else masks[0]
+                else:
+                    x = layer(x)
+            halves.append(x)
+        outputs = tf.concat(halves, axis=0)
+        losses = keras.losses.sparse_categorical_crossentropy(labels, outputs)
+        mean = tf.reduce_mean(losses)
+    return outputs, tf.reduce_sum(losses), tape.gradient(mean, network.trainable_weights)
+
+
+def assert_equal_to_rounding(actual: Any, expected: Any) -> None:
+    """As far as float32 sums of another order go: relative to the largest value of the tensor."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * max(np.abs(expected).max(), 1e-3))
+
+
+def random_network(number: int) -> Any:
+    """A network of one to three small layers of random sizes, every second one with dropout."""
+    rng = np.random.default_rng(number)
+    units = rng.integers(1, 20, size=rng.integers(1, 4)).tolist()
+    activation = ("relu", "tanh", "sigmoid", "elu", "softplus", "softsign")[number % 6]
+    return network_of(units, activation, dropout=number % 2 * rng.uniform(0.1, 0.6))
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_outputs_and_gradients_are_those_of_the_stock_layers(number: int) -> None:
+    network = network_of([128, 128], "relu", dropout=0.2) if number == 0 else random_network(number)
+    images, labels, weights = some(12)
+    loss, correct, gradients = fast.make_gradients(network, precision="float32")(images, labels, weights, SEED)
+    outputs = [
+        fast.forward(network, part, seed=tf.random.fold_in(SEED, shard), precision="float32")
+        for shard, part in enumerate(tf.split(images, fast.SHARDS))
+    ]
+    expected_outputs, expected_loss, expected = stock(network, images, labels)
+    assert_equal_to_rounding(tf.concat(outputs, axis=0), expected_outputs)
+    assert_equal_to_rounding(loss, expected_loss)
+    assert float(correct) == (np.asarray(expected_outputs).argmax(axis=1) == np.asarray(labels)).sum()
+    assert len(gradients) == len(expected)
+    for gradient, by_keras in zip(gradients, expected, strict=True):
+        assert_equal_to_rounding(gradient, by_keras)
+
+
+def test_bfloat16_gives_the_gradients_of_float32_to_a_few_percent() -> None:
+    network = network_of([32, 16], dropout=0.2)
+    batch = some(12)
+    (_, _, exact), (_, _, rounded) = (
+        fast.make_gradients(network, precision=precision)(*batch, SEED) for precision in ("float32", "bfloat16")
+    )
+    for full, half in zip(exact, rounded, strict=True):
+        assert half.dtype == tf.float32
+        assert 2**-16 < float(tf.norm(half - full) / tf.norm(full)) < 2**-5
+
+
+def test_an_image_of_weight_0_only_fills_the_batch() -> None:
+    network = network_of([6, 5])
+    images, labels, weights = some(6)
+    gradients = fast.make_gradients(network, precision="float32")
+    # Shards are halves of the batch: the same six images lie in other places.
+    more_images, more_labels = (tf.concat([part, part[3:5]], axis=0) for part in (images, labels))
+    more_weights = tf.concat([weights, tf.zeros(2)], axis=0)
+    loss, correct, by_variable = gradients(more_images, more_labels, more_weights, SEED)
+    expected_loss, expected_correct, expected = gradients(images, labels, weights, SEED)
+    assert_equal_to_rounding(loss, expected_loss)
+    assert float(correct) == float(expected_correct)
+    for gradient, without in zip(by_variable, expected, strict=True):
+        assert_equal_to_rounding(gradient, without)
+
+
+def test_the_bits_do_not_depend_on_the_number_of_cores() -> None:
+    program = (
+        "import os, hashlib; os.cpu_count = lambda: {cores}\n"
+        "from tests.test_fast import *\n"
+        "assert tf.config.threading.get_inter_op_parallelism_threads() == {cores}\n"
+        "network = network_of([128, 128], dropout=0.2)\n"
+        "_, _, gradients = tf.function(fast.make_gradients(network, precision='float32'))(*some(64), SEED)\n"
+        "probabilities = model.make_predictor(network)(np.asarray(some(64)[0]))\n"
+        "print(hashlib.sha256(b''.join(np.asarray(g).tobytes() for g in [*gradients, probabilities])).hexdigest())\n"
+    )
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", program.format(cores=cores)], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        for cores in (1, 3)
+    }
+    assert len(hashes) == 1
+    assert len(hashes.pop()) == 65
+
+
+def test_dropout_masks_keep_the_mean() -> None:
+    masks = np.asarray(fast.dropout_masks(7, (501, 3), 0.2, SEED))
+    assert masks.shape == (7, 501, 3)
+    np.testing.assert_array_equal(np.unique(masks), [0, np.float32(1) / np.float32(0.8)])
+    assert (masks == 0).mean() == pytest.approx(0.2, abs=0.02)
+    assert masks.mean() == pytest.approx(1, abs=0.02)
+    np.testing.assert_array_equal(masks, fast.dropout_masks(7, (501, 3), 0.2, SEED))
+    assert (masks != np.asarray(fast.dropout_masks(7, (501, 3), 0.2, SEED + 1))).any()

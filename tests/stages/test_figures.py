@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from stages import figures
+from stages.history import Epoch
+
+HISTORY = pd.DataFrame([[1, 0.8, 0.6, 0.9, 0.3, 0.001], [2, 0.95, 0.2, 0.97, 0.1, 0.0]], columns=list(Epoch._fields))
+COUNTS = np.diag(np.arange(90, 100)) + np.eye(10, k=1, dtype=int) * 3
+
+
+def mistakes(count: int) -> Figure:
+    rng = np.random.default_rng(0)
+    predictions = pd.DataFrame({"actual": 0, "predicted": 0, "confidence": np.linspace(0.5, 1, 100)})
+    predictions.loc[: count - 1, "predicted"] = 7
+    return figures.most_confident_mistakes(rng.random((100, 28, 28), np.float32), predictions)
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: figures.learning_curves(HISTORY), lambda: figures.confusion_matrix(COUNTS), lambda: mistakes(40)],
+)
+def test_a_picture_has_the_same_bytes_each_time(draw: object, tmp_path: Path) -> None:
+    assert callable(draw)
+    for name in ("first.png", "second.png"):
+        figures.save(draw(), tmp_path / name)
+    content = (tmp_path / "first.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert content == (tmp_path / "second.png").read_bytes()
+    assert b"Matplotlib" not in content
+
+
+def test_learning_curves_show_both_sets_with_labels() -> None:
+    accuracy, loss = figures.learning_curves(HISTORY).axes
+    for axes, quantity in ((accuracy, "accuracy"), (loss, "loss")):
+        training, validation = axes.lines
+        np.testing.assert_array_equal(training.get_ydata(), HISTORY[f"training_{quantity}"])
+        np.testing.assert_array_equal(validation.get_ydata(), HISTORY[f"validation_{quantity}"])
+        np.testing.assert_array_equal(training.get_xdata(), [1, 2])
+        assert axes.get_xlabel() == "epoch"
+        assert axes.get_ylabel()
+        # Apart without colour too.
+        assert training.get_linestyle() != validation.get_linestyle()
+        assert training.get_marker() != validation.get_marker()
+
+
+def test_the_confusion_matrix_shows_every_count() -> None:
+    figure = figures.confusion_matrix(COUNTS)
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "Confusion matrix: 945 of 972 test images right, 27 wrong"
+    assert texts(figure) == [f"{count}" if count else "·" for count in COUNTS.ravel()]
+
+
+def test_the_mistakes_are_the_surest_first() -> None:
+    figure = mistakes(40)
+    titles = [axes.get_title(loc="center") for axes in figure.axes]
+    assert len(titles) == 30
+    assert titles[0] == "0, taken for 7\n69.7% sure, no. 39"
+    assert titles[-1] == "0, taken for 7\n55.1% sure, no. 10"
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_few_or_no_mistakes_are_drawn_too(count: int, tmp_path: Path) -> None:
+    figure = mistakes(count)
+    figures.save(figure, tmp_path / "mistakes.png")
+    assert sum(bool(axes.get_title(loc="center")) for axes in figure.axes) == count

@@ -1,0 +1,114 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.utils.serialize import load_yaml, modify_yaml
+
+from stages.errors import InputError
+from stages.params import load_params
+from tools import ROOT
+
+COMMITTED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+LAYERS = "lstm_units:             # one LSTM layer each\n  - 128\n  - 128\n"
+
+
+def load(text: str, folder: Path) -> Any:
+    path = folder / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_params(path).model_dump()
+
+
+def replaced(old: str, new: str) -> str:
+    assert COMMITTED.count(old) == 1
+    return COMMITTED.replace(old, new)
+
+
+def test_the_defaults_are_the_documented_network_and_optimizer(tmp_path: Path) -> None:
+    params = load(COMMITTED, tmp_path)
+    assert params["model"] == {"lstm_units": [128, 128], "activation": "relu", "dropout": 0.2, "dense_units": 32}
+    assert params["prepare"]["dataset"] == "mnist"
+    assert params["prepare"]["validation_size"] == 5_000
+    train = params["train"]
+    assert (train["optimizer"], train["learning_rate"], train["epochs"]) == ("adam", 0.001, 10)
+
+
+@pytest.mark.parametrize("number", ["5_000", "0x10", "+7", "5000"])
+def test_an_integer_is_what_dvc_takes_for_one(number: str, tmp_path: Path) -> None:
+    ours = load(replaced("epochs: 10 ", f"epochs: {number} "), tmp_path)["train"]["epochs"]
+    assert ours == load_yaml(str(tmp_path / "params.yaml"))["train"]["epochs"]
+
+
+@pytest.mark.parametrize("number", ["1e-3", "1E-3", "0.001", ".001", "+1.0e-03", "1", "1_0.0"])
+def test_a_number_is_what_dvc_takes_for_one(number: str, tmp_path: Path) -> None:
+    text = replaced("learning_rate: 0.001", f"learning_rate: {number}")
+    ours = load(text, tmp_path)["train"]["learning_rate"]
+    assert ours == load_yaml(str(tmp_path / "params.yaml"))["train"]["learning_rate"] == float(number)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("epochs: 10 ", "epochs: 0 ", r"train\.epochs: .* greater than or equal to 1, found 0"),
+        ("epochs: 10 ", "epochs: 1.5 ", r"train\.epochs: .* valid integer, found 1\.5"),
+        ("epochs: 10 ", "epochs: true ", r"train\.epochs: .* valid integer, found True"),
+        ("epochs: 10 ", "epochs: '10' ", r"train\.epochs: .* valid integer, found '10'"),
+        ("epochs: 10 ", "epochs: 010 ", r"train\.epochs: .* valid integer, found '010'"),
+        ("epochs: 10 ", "epochs: ", r"train\.epochs: .* valid integer, found None"),
+        ("epochs: 10 ", "epoch: 10 ", r"train\.epochs is missing; train\.epoch is unknown, expected epochs, batch_"),
+        ("learning_rate: 0.001", "learning_rate: fast", r"train\.learning_rate: .* valid number, found 'fast'"),
+        ("learning_rate: 0.001", "learning_rate: .nan", r"train\.learning_rate: .* finite number, found nan"),
+        ("learning_rate: 0.001", "learning_rate: -0.1", r"train\.learning_rate: .* greater than 0, found -0\.1"),
+        ("precision: float32", "precision: no", r"train\.precision: .* 'float32' or 'bfloat16', found False"),
+        ("warmup: 0.05", "warmup: 0.6", r"train: warmup and decay must be at most 1 together, found 0\.6 and 0\.5$"),
+        ("dataset: mnist", "dataset: cifar", r"prepare\.dataset: .* 'mnist' or 'digits', found 'cifar'"),
+        ("validation_size: 5000", "validation_size: 60000", r"prepare\.validation_size: .* less than 60000"),
+        (LAYERS, "lstm_units: []\n", r"model\.lstm_units: .* at least 1 item"),
+        (LAYERS, "lstm_units: [128, x]\n", r"model\.lstm_units\.1: .* valid integer, found 'x'"),
+        (LAYERS, "lstm_units: 128\n", r"model\.lstm_units: .* valid list, found 128"),
+        ("dropout: 0.2", "dropout: 1", r"model\.dropout: .* less than or equal to 0\.95, found 1"),
+        ("prepare:\n", "prepared:\n", r"prepare is missing; prepared is unknown"),
+    ],
+)
+def test_a_bad_parameter_is_named_with_what_was_found_and_what_is_allowed(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        load(replaced(old, new), tmp_path)
+    assert str(error.value).startswith(str(tmp_path / "params.yaml"))
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+    text = replaced("epochs: 10 ", "epochs: 0 ").replace("shift: 0 ", "shift: 15 ")
+    with pytest.raises(InputError, match=r"train\.epochs.*; augment\.shift"):
+        load(text, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "5", "- a", "a: [", "a: &x [*x]", "\t", "a: {{}}", "[" * 5_000])
+def test_what_is_no_mapping_of_sections_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"params\.yaml"):
+        load(text, tmp_path)
+
+
+def test_a_missing_file_comes_with_its_remedy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"not found; bring it back with `git restore"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_no_parameter_can_make_an_object(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="could not determine a constructor"):
+        load(replaced("dataset: mnist", "dataset: !!python/object/apply:os.getcwd []"), tmp_path)
+
+
+def test_the_file_explains_every_parameter() -> None:
+    for line in COMMITTED.splitlines():
+        if line.startswith("  ") and not line.startswith("  - "):
+            assert "  # " in line, line
+
+
+def test_an_experiment_changes_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(COMMITTED, encoding="utf-8")
+    with modify_yaml(str(path)) as values:  # what `dvc exp run -S` calls
+        values["train"]["batch_size"] = 32
+    assert path.read_text(encoding="utf-8") == replaced("batch_size: 64", "batch_size: 32")

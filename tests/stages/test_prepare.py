@@ -1,0 +1,142 @@
+import gzip
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from stages import dataset, mnist, prepare
+from stages.dataset import Dataset
+from stages.errors import InputError
+from tests.parameters import write_params
+from tools import ROOT
+
+
+@pytest.fixture
+def small_mnist(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A mirror with four true IDX files of 200 and 50 random images, in the place of the official ones."""
+    rng = np.random.default_rng(0)
+    mirror = in_empty_folder / "mirror"
+    mirror.mkdir()
+    files = []
+    for file in mnist.FILES:
+        shape = (200 if file.name.startswith("train") else 50, *file.shape[1:])
+        items = rng.integers(0, 256, shape) if len(shape) == 3 else np.arange(shape[0]) % 10
+        header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
+        content = gzip.compress(header + items.astype(np.uint8).tobytes(), mtime=0)
+        (mirror / file.name).write_bytes(content)
+        files.append(replace(file, size=len(content), sha256=hashlib.sha256(content).hexdigest(), shape=shape))
+    monkeypatch.setattr(mnist, "FILES", tuple(files))
+    for name, file in zip(("TRAIN_IMAGES", "TRAIN_LABELS", "TEST_IMAGES", "TEST_LABELS"), files, strict=True):
+        monkeypatch.setattr(mnist, name, file)
+    monkeypatch.setenv("MNIST_MIRROR", str(mirror))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(in_empty_folder / "cache"))
+    return mirror
+
+
+def processed() -> tuple[Dataset, Dataset, Dataset]:
+    return dataset.load(dataset.TRAIN), dataset.load(dataset.VALIDATION), dataset.load(dataset.TEST)
+
+
+def test_mnist_is_normalized_split_and_kept_raw(small_mnist: Path) -> None:
+    write_params(Path(), prepare__dataset="mnist", prepare__validation_size=50)
+    prepare.RAW.mkdir(parents=True)
+    (prepare.RAW / "left over").touch()
+    prepare.main()
+    train, validation, test = processed()
+    assert (len(train), len(validation), len(test)) == (150, 50, 50)
+    assert (np.bincount(train.labels) == 15).all()
+    assert (np.bincount(validation.labels) == 5).all()
+    # Every image is in exactly one part, scaled from 0-255 to 0-1.
+    original = mnist.read_idx(small_mnist / mnist.TRAIN_IMAGES.name, (200, 28, 28))
+    both = np.concatenate([train.images, validation.images])
+    assert sorted(image.tobytes() for image in np.rint(both * 255).astype(np.uint8)) == sorted(
+        image.tobytes() for image in original
+    )
+    assert train.images.max() == 1
+    assert {path.name for path in prepare.RAW.iterdir()} == {file.name for file in mnist.FILES}
+    for path in prepare.RAW.iterdir():
+        assert path.read_bytes() == (small_mnist / path.name).read_bytes()
+
+
+def test_without_a_validation_set_the_test_set_takes_its_place(small_mnist: Path) -> None:
+    write_params(Path(), prepare__dataset="mnist", prepare__validation_size=0)
+    prepare.main()
+    train, _, test = processed()
+    assert (len(train), len(test)) == (200, 50)
+    assert dataset.VALIDATION.read_bytes() == dataset.TEST.read_bytes()
+    assert small_mnist.exists()
+
+
+def test_the_seed_and_nothing_else_decides_the_split(small_mnist: Path) -> None:
+    contents = []
+    for seed in (0, 0, 1):
+        write_params(Path(), prepare__dataset="mnist", prepare__validation_size=50, prepare__seed=seed)
+        prepare.main()
+        contents.append([path.read_bytes() for path in (dataset.TRAIN, dataset.VALIDATION, dataset.TEST)])
+    assert contents[0] == contents[1]
+    assert contents[0][0] != contents[2][0]
+    assert contents[0][2] == contents[2][2]
+    assert small_mnist.exists()
+
+
+def test_digits_need_no_download(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNIST_MIRROR", str(in_empty_folder / "none"))
+    write_params(in_empty_folder, prepare__dataset="digits", prepare__validation_size=200)
+    prepare.main()
+    train, validation, test = processed()
+    assert (len(train), len(validation), len(test)) == (1_238, 200, 359)
+    assert np.bincount(test.labels).min() >= 34
+    assert [path.name for path in prepare.RAW.iterdir()] == ["digits.csv.gz"]
+    # Each pixel of the original is a block of 3x3 within a margin of 2.
+    digits = load_digits()
+    originals = {(image / 16).astype(np.float32).tobytes() for image in digits.images}
+    assert {np.ascontiguousarray(image[3:26:3, 3:26:3]).tobytes() for image in test.images} <= originals
+    frame = np.ones((28, 28), bool)
+    frame[2:-2, 2:-2] = False
+    assert (train.images[:, frame] == 0).all()
+
+
+@pytest.mark.parametrize("size", [9, 1_429])
+def test_a_validation_set_that_leaves_a_class_out_is_refused(size: int, in_empty_folder: Path) -> None:
+    write_params(in_empty_folder, prepare__dataset="digits", prepare__validation_size=size)
+    with pytest.raises(InputError, match=r"prepare\.validation_size: expected 0 or 10 to 1,428 of 1,438 images, found"):
+        prepare.main()
+
+
+def test_prepare_starts_without_tensorflow() -> None:
+    program = "import sys, stages.prepare; print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+
+
+def test_no_network_is_one_clear_line(in_empty_folder: Path) -> None:
+    write_params(in_empty_folder, prepare__dataset="mnist", prepare__validation_size=50)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.prepare"],
+        cwd=in_empty_folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "MNIST_MIRROR": str(in_empty_folder / "none"),
+            "XDG_CACHE_HOME": str(in_empty_folder / "cache"),
+            # Nothing listens on port 1: the public mirrors are out of reach as they are without a network.
+            "HTTPS_PROXY": "http://127.0.0.1:1",
+            "https_proxy": "http://127.0.0.1:1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("error: train-images-idx3-ubyte.gz: no source has it")
+    for words in ("No such file", *mnist.MIRRORS, "MNIST_MIRROR", "dvc pull", "make demo"):
+        assert words in error
+    assert "Traceback" not in done.stderr
+    assert not (in_empty_folder / "data").exists()

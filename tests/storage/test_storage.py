@@ -1,0 +1,171 @@
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from stages.errors import InputError
+from tests.clones import Clone, error_of
+from tools import ROOT
+from tools.storage import configure, store
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A DVC repository with the default storage and nothing else."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    Repo.init(no_scm=True)
+    (folder / ".dvc/config").write_text(
+        "[core]\n    no_scm = true\n    analytics = false\n    remote = storage\n"
+        "['remote \"storage\"']\n    url = ../../mnist-lstm-storage\n"
+    )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def switch(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["storage", *arguments])
+    configure.main()
+
+
+def config() -> str:
+    return Path(".dvc/config").read_text()
+
+
+@pytest.mark.parametrize(("url", "written"), [("../shared", "../../shared"), ("{}/shared", "{}/shared")])
+def test_a_folder_is_tried_out_and_written_for_every_clone(
+    url: str, written: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    switch(monkeypatch, url.format(workspace.parent))
+    assert f"url = {written.format(workspace.parent)}\n    verify = true\n" in config()
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"{url.format(workspace.parent)} can be written and read; commit .dvc/config")
+    assert f"the storage is the folder {workspace.parent}/shared: only" in printed.err
+    assert [path for path in (workspace.parent / "shared").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("gs://bucket/path", r"needs the package dvc-gs: .* -m pip install 'dvc\[gs\]=="),
+        ("nothing://bucket", "Unsupported URL type nothing://"),
+        ("/dev/null/folder", "cannot be reached or used|is not there"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_changes_nothing(
+    url: str, said: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = config()
+    with pytest.raises(InputError, match=said):
+        switch(monkeypatch, url)
+    assert config() == before
+    assert not (workspace / ".dvc/config.local").exists()
+
+
+def test_a_storage_that_gives_back_something_else_is_refused(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = config()
+    opened = store.open_storage
+
+    def lossy(repo: Repo) -> object:
+        storage = opened(repo)
+        monkeypatch.setattr(storage.fs, "cat_file", lambda _: b"")
+        return storage
+
+    monkeypatch.setattr(configure, "open_storage", lossy)
+    with pytest.raises(InputError, match="does not give back what was written"):
+        switch(monkeypatch, str(workspace.parent / "shared"))
+    assert config() == before
+
+
+def test_keys_are_kept_outside_of_git_and_go_with_their_storage(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = workspace / ".dvc/config.local"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
+    configure.configure("s3://bucket/path", None)
+    assert "me" not in local.read_text(), "one half of a key is none"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "for an hour")
+    configure.configure("s3://bucket/path", None)
+    assert "secret" not in local.read_text()
+    monkeypatch.delenv("AWS_SESSION_TOKEN")
+
+    configure.configure("s3://bucket/path", "https://s3.example.org")
+    assert "secret" not in config()
+    assert "endpointurl = https://s3.example.org" in config()
+    assert "access_key_id = me\n    secret_access_key = secret\n" in local.read_text()
+    assert local.stat().st_mode & 0o777 == 0o600
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    configure.configure("s3://other/path", None)
+    assert "endpointurl" not in config()
+    assert "access_key_id = me\n" in local.read_text()
+
+    configure.configure("../shared", None)
+    assert "secret" not in local.read_text()
+    with Repo() as repo:
+        assert repo.config["remote"]["storage"]["verify"] is True
+
+
+def test_config_local_is_not_in_git() -> None:
+    assert Clone(ROOT).run("git", "check-ignore", ".dvc/config.local")
+
+
+# What it holds, in a clone with a run
+
+
+def test_what_is_not_whole_in_the_storage_is_named_and_replaced(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clone.folder)
+    clone.run("dvc", "push")
+    with Repo() as repo:
+        assert store.unavailable(repo) == []
+        storage = store.open_storage(repo)
+        files = {file.path: file.md5 for file in store.files(repo, storage, "HEAD")}
+        assert set(files) == {
+            *(out["path"] for out in outputs(clone)), "data/raw/digits.csv.gz",
+        }  # fmt: skip
+        place = {path: Path(storage.oid_to_path(md5)) for path, md5 in files.items()}
+
+    place["models/lstm.keras"].unlink()
+    place["data/raw/digits.csv.gz"].unlink()
+    for path, content in (("data/processed/test.npz", b"cut"), ("data/processed/train.npz", None)):
+        good = place[path].read_bytes()
+        place[path].unlink()
+        place[path].write_bytes(content or bytes(len(good)))
+    with Repo() as repo:
+        assert sorted(store.unavailable(repo)) == [
+            f"data/processed/test.npz: damaged in the storage, 3 bytes instead of {size(clone)}; "
+            "run `make repair` in a clone that has it",
+            "data/raw/digits.csv.gz: not in the storage; run `make repair` in a clone that has it",
+            "models/lstm.keras: not in the storage; run `dvc push` in a clone that has it",
+        ]
+    (clone.folder / ".dvc/cache/files/md5" / files["models/lstm.keras"][:2]).rename(clone.folder / "elsewhere")
+    assert clone.run("python", "-m", "tools.storage.repair", exit_code=1).splitlines()[:5] == [
+        "data/raw/digits.csv.gz: was missing in the storage; replaced from the cache",
+        "data/processed/train.npz: was damaged in the storage; replaced from the cache",
+        "data/processed/test.npz: was damaged in the storage; replaced from the cache",
+        "models/lstm.keras: missing in the storage, not in this cache; run `make repair` in a clone that has it",
+        "6 of 7 files of this commit are whole in the storage",
+    ]
+    (clone.folder / "elsewhere").rename(clone.folder / ".dvc/cache/files/md5" / files["models/lstm.keras"][:2])
+    assert "models/lstm.keras: was missing" in clone.run("python", "-m", "tools.storage.repair")
+    assert clone.run("python", "-m", "tools.storage.repair") == "7 of 7 files of this commit are whole in the storage\n"
+
+
+def outputs(clone: Clone) -> list[dict[str, str]]:
+    lock = yaml.safe_load((clone.folder / "dvc.lock").read_text())
+    outs = [out for stage in lock["stages"].values() for out in stage["outs"]]
+    return [out for out in outs if not out["path"].startswith("reports/")]
+
+
+def size(clone: Clone) -> int:
+    return (clone.folder / "data/processed/test.npz").stat().st_size
+
+
+def test_one_line_says_that_there_is_no_storage(clone: Clone) -> None:
+    clone.run("dvc", "remote", "remove", "storage")
+    assert "no remote" in clone.run("python", "-m", "tools.storage.check", exit_code=1)
+    assert "no remote" in error_of(clone.run("python", "-m", "tools.storage.repair", exit_code=1))

@@ -1,0 +1,68 @@
+"""The rules of the house: who imports whom, and who names a file."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stages import archive, confusion, dataset, environment, figures, history, params, predictions, report
+from tools import ROOT
+from tools.runs import lock
+
+# The wings, the lowest first; each may import those before it.
+WINGS = ("runs", "storage", "registry", "pages", "clone", "bench")
+
+OWNERS = {
+    "stages/archive.py": [archive.PATH],
+    "stages/confusion.py": [confusion.PATH],
+    "stages/dataset.py": [dataset.TRAIN, dataset.VALIDATION, dataset.TEST],
+    "stages/environment.py": [environment.PATH],
+    "stages/figures.py": [figures.LEARNING_CURVES, figures.CONFUSION_MATRIX, figures.MISTAKES],
+    "stages/history.py": [history.PATH],
+    "stages/params.py": [params.PATH],
+    "stages/predictions.py": [predictions.PATH],
+    "stages/report.py": [report.PATH],
+    "tools/runs/lock.py": [lock.PATH],
+}
+
+FILES = sorted(path for folder in ("stages", "tools") for path in (ROOT / folder).rglob("*.py"))
+
+
+def imported(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def wing_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "tools" and (ROOT / "tools" / parts[1]).is_dir() else None
+
+
+def test_every_folder_of_tools_is_a_wing() -> None:
+    assert {path.parent.name for path in (ROOT / "tools").glob("*/*.py")} == set(WINGS)
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_a_wing_imports_only_what_is_below_it(wing: str) -> None:
+    below = set(WINGS[: WINGS.index(wing) + 1])
+    for file in (ROOT / "tools" / wing).glob("*.py"):
+        assert {wing_of(name) for name in imported(file)} - {None} <= below, file
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_only_its_owner_names_the_path_of_a_file(owner: str) -> None:
+    for file in FILES:
+        if file == ROOT / owner:
+            continue
+        texts = {
+            node.value
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        for path in OWNERS[owner]:
+            # Documentation and messages may speak of a file; only a text that is its path opens it.
+            assert str(path) not in texts, file

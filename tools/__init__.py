@@ -1,0 +1,11 @@
+"""What people run around the pipeline, in packages; docs/development.md says which may import which."""
+
+import argparse
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]  # of the repository
+
+
+def make_parser(documentation: str | None) -> argparse.ArgumentParser:
+    """Make a tool's parser, described by the first line of its documentation (which `python -OO` leaves out)."""
+    return argparse.ArgumentParser(description=(documentation or "").partition("\n")[0])

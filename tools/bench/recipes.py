@@ -1,0 +1,164 @@
+"""The recipes, measured seed by seed: `python -m tools.bench.recipes fast --seed 3`, or all that is missing: `--all`.
+
+Each run is the whole pipeline in a folder of its own, a process a stage. What it gave is kept in
+reports/benchmarks/recipes/NAME-SEED.json, and not run again while that file is there. Without arguments only the table
+of all that are there is made.
+"""
+
+import json
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages import history, report
+from stages.errors import InputError, one_line_errors
+from stages.files import replacing
+from stages.params import PATH as PARAMS
+from stages.params import load_params
+from tools import make_parser, tables
+from tools.bench.measure import environment, run
+
+RUNS = Path("reports/benchmarks/recipes")
+TABLE = Path("reports/benchmarks/recipes.md")
+
+# As `dvc exp run` takes them after -S; README.md has the commands.
+RECIPES: Mapping[str, Sequence[str]] = {
+    "reference": ("prepare.validation_size=0", "train.batch_size=32", "train.warmup=0", "train.decay=0"),
+    "default": (),
+    "fast": (
+        "train.epochs=3",
+        "train.batch_size=128",
+        "train.optimizer=muon",
+        "train.learning_rate=0.003",
+        "train.decay=0.9",
+        "train.precision=bfloat16",
+    ),
+    "best": (
+        "train.epochs=40",
+        "train.batch_size=128",
+        "train.optimizer=muon",
+        "train.learning_rate=0.002",
+        "train.decay=0.9",
+        "train.precision=bfloat16",
+        "augment.shift=2",
+        "augment.rotation=12",
+        "augment.shear=12",
+        "augment.scale=0.12",
+        "augment.elastic=1",
+    ),
+}
+PLAIN_KERAS = "plain Keras"  # the reference's recipe without this project
+PLAIN_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
+SEEDS = {PLAIN_KERAS: 1, "reference": 1, "default": 5, "fast": 5, "best": 3}
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("recipe", nargs="?", choices=SEEDS, help="train this one; without it, only make the table")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order, dropout and augmentation (default: 0)")
+    parser.add_argument("--all", action="store_true", help="train whatever is not there: hours")
+    arguments = parser.parse_args()
+    if arguments.recipe:
+        measure(arguments.recipe, arguments.seed)
+    if arguments.all:
+        for seed in range(max(SEEDS.values())):
+            for recipe, count in SEEDS.items():
+                if seed < count:
+                    measure(recipe, seed)
+    written = table([json.loads(path.read_text(encoding="utf-8")) for path in sorted(RUNS.glob("*.json"))])
+    with replacing(TABLE) as temporary:
+        temporary.write_text(written, encoding="utf-8")
+    print(written, end="")
+
+
+def measure(recipe: str, seed: int) -> None:
+    """Train and evaluate a recipe with one seed, unless its result is there."""
+    path = RUNS / f"{recipe.replace(' ', '-').lower()}-{seed}.json"
+    if path.exists():
+        return
+    result = train_plain_keras(seed) if recipe == PLAIN_KERAS else train_recipe(RECIPES[recipe], seed)
+    with replacing(path) as temporary:
+        temporary.write_text(
+            json.dumps({"recipe": recipe, "seed": seed, **result, "environment": environment()}, indent=2) + "\n",
+            encoding="utf-8",
+        )
+
+
+def train_recipe(changes: Sequence[str], seed: int) -> dict[str, Any]:
+    """Run the three stages with the parameters of params.yaml but for these changes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        params = write_params(folder, (*changes, f"train.seed={seed}"))
+        costs = {stage: run("-m", f"stages.{stage}", folder=folder)[1] for stage in ("prepare", "train", "evaluate")}
+        metrics = report.load(folder / report.PATH)
+        *_, last = history.load(folder / history.PATH).itertuples()
+    return {
+        "params": params,
+        "epochs": last.epoch,
+        "training_accuracy": last.training_accuracy,
+        "validation_accuracy": metrics.validation and metrics.validation.accuracy,
+        "test_accuracy": metrics.test.accuracy,
+        "costs": {stage: cost._asdict() for stage, cost in costs.items()},
+    }
+
+
+def train_plain_keras(seed: int) -> dict[str, Any]:
+    """Train the reference's recipe as plain Keras, on the data that `prepare` makes for it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_params(folder, RECIPES["reference"])
+        run("-m", "stages.prepare", folder=folder)
+        printed, cost = run("-m", "tools.bench.plain_keras", str(seed), folder=folder, **PLAIN_ENVIRONMENT)
+    return {"epochs": 10, **json.loads(printed.splitlines()[-1]), "costs": {"train": cost._asdict()}}
+
+
+def write_params(folder: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """Write a folder's params.yaml, that of here but for these changes, and return what it holds."""
+    params = changed(load_params().model_dump(), changes)
+    (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
+    return params
+
+
+def changed(params: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """Set parameters, each given as `section.name=value`."""
+    for change in changes:
+        name, _, value = change.partition("=")
+        section, parameter = name.split(".")
+        if parameter not in params[section]:
+            raise InputError(f"{name} is not in {PARAMS}")
+        params[section][parameter] = yaml.safe_load(value)
+    return params
+
+
+def table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Lay the runs out in Markdown: mean and standard deviation of the accuracies, and the median of the times."""
+    of_recipe = {name: [run for run in runs if run["recipe"] == name] for name in SEEDS}
+    seconds = {
+        name: statistics.median(run["costs"]["train"]["seconds"] for run in of) for name, of in of_recipe.items() if of
+    }
+    rows: list[tuple[object, ...]] = []
+    for name, of in of_recipe.items():
+        if not of:
+            rows.append((name, "", f"0 of {SEEDS[name]}", "not measured", "", ""))
+            continue
+        took, base = seconds[name], seconds.get(PLAIN_KERAS)
+        ratio = f" ({took / base:.2f})" if base else ""
+        accuracies = (spread([run[f"{part}_accuracy"] for run in of]) for part in ("test", "training"))
+        rows.append((name, of[0]["epochs"], len(of), *accuracies, f"{took:,.0f} s{ratio}"))
+    head = ("recipe", "epochs", "seeds", "test accuracy", "running training accuracy", "time (of plain Keras's)")
+    return tables.markdown(head, rows) + "\n"
+
+
+def spread(accuracies: Sequence[float]) -> str:
+    """Mean and, of several, sample standard deviation."""
+    mean = f"{statistics.mean(accuracies):.3%}"
+    return f"{mean} ± {statistics.stdev(accuracies):.3%}" if len(accuracies) > 1 else mean
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,147 @@
+"""Is this commit whole? `make check`: parameters, pipeline, reports and what others need of it in the storage.
+
+Each line names a file, what is wrong with it and what helps. Data that is merely not pulled is fine.
+"""
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from stages.errors import RESTORE, InputError, one_line_errors, remedied
+from stages.params import load_params
+from tools import make_parser
+from tools.runs import lock
+from tools.runs.lock import Lock
+from tools.runs.revision import todays_storage
+from tools.storage.store import unavailable
+
+NOT_PULLED = {"deleted", "not in cache"}
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--push", action="store_true", help="as git's pre-push hook: can others get the data of a push?"
+    )
+    if parser.parse_args().push:
+        found = problems_of_push(sys.stdin.read().splitlines())
+        remedy = (
+            "nothing is pushed to git, since others could not get its data; `git push --no-verify` pushes all the same"
+        )
+    else:
+        found, remedy = problems(), ""
+    print("\n".join([*found, *([remedy] if found and remedy else [])] or ["everything is in order"]))
+    sys.exit(1 if found else 0)
+
+
+def problems() -> list[str]:
+    """List what is wrong with the repository in this folder, one line each: the file, what it is and what helps."""
+
+    def of_all() -> list[str]:
+        with Repo() as repo:
+            return [*told(parameters), *told(lambda: pipeline(repo)), *told(lambda: unavailable(repo))]
+
+    return told(of_all)
+
+
+def problems_of_push(lines: Iterable[str]) -> list[str]:
+    """List what others could not get of the commits that git is about to push, as it names them to a pre-push hook.
+
+    Only the commits that branches and tags will point to: a run that a later one replaced before any push is nobody's.
+    """
+
+    def of_all() -> list[str]:
+        found: list[str] = []
+        with Repo() as today:
+            config = todays_storage(today)
+        with Repo(config=config) as repo:
+            pushed = {commit for _, commit, *_ in map(str.split, lines) if commit.strip("0")}
+            for commit in sorted(repo.scm.resolve_rev(f"{name}^{{commit}}") for name in pushed):
+                # `dvc push --all-branches` looks for a storage with a relative path elsewhere.
+                push = "dvc push" if commit == repo.scm.get_rev() else f"git checkout {commit[:10]} && dvc push"
+                found += unavailable(repo, commit, push)
+        return list(dict.fromkeys(found))
+
+    return told(of_all)
+
+
+def told(check: Callable[[], Iterable[str]]) -> list[str]:
+    """Give what a check finds, or the line that says why it cannot be made."""
+    try:
+        return list(check())
+    except InputError as error:
+        return [" ".join(str(error).split())]
+    except DvcException as error:
+        return [f"DVC cannot read the repository: {' '.join(str(error).split())}"]
+
+
+def parameters() -> Iterable[str]:
+    load_params()
+    return ()
+
+
+def pipeline(repo: Repo) -> Iterator[str]:
+    with remedied(f"run `git checkout HEAD {lock.PATH}` or `dvc repro`"):
+        recorded = lock.load()
+    status = repo.status()
+    yield from changed_inputs(status, recorded)
+    yield from changed_outputs(status, recorded, reports(repo))
+    yield from disagreements(recorded)
+
+
+def reports(repo: Repo) -> set[str]:
+    """List the outputs that are in git."""
+    return {str(Path(out.fs_path).relative_to(repo.root_dir)) for out in repo.index.outs if not out.use_cache}
+
+
+def changed_inputs(status: Mapping[str, Any], recorded: Lock) -> Iterator[str]:
+    """Say which stages read a file or parameter that changed, and which have not run."""
+    made = {out.path for stage in recorded.stages.values() for out in stage.outs}
+    readers = defaultdict(list)
+    for stage, changes in status.items():
+        if stage not in recorded.stages:
+            yield f"{lock.PATH}: has no run of {stage}; run `dvc repro`"
+            continue
+        if "changed command" in changes:
+            readers["dvc.yaml: the command"].append(stage)
+        for path, how in _changes(changes, "changed deps"):
+            if path not in made:
+                readers[f"{path}: {', '.join(how)}" if isinstance(how, dict) else f"{path}:"].append(stage)
+    for what, stages in readers.items():
+        yield f"{what} changed since {', '.join(stages)} ran; run `dvc repro`"
+
+
+def changed_outputs(status: Mapping[str, Any], recorded: Lock, reports: set[str]) -> Iterator[str]:
+    """Say of each output that DVC calls changed that it is not the run's, unless it is data that is not pulled."""
+    for stage, changes in status.items():
+        for path, how in _changes(changes, "changed outs") if stage in recorded.stages else ():
+            if path in reports:
+                yield f"{path}: differs from what {lock.PATH} records for {stage}; `git restore {path}` restores it"
+            elif how not in NOT_PULLED:
+                yield f"{path}: differs from what {lock.PATH} records for {stage}; {RESTORE}"
+
+
+def _changes(changes: Iterable[Any], kind: str) -> Iterator[tuple[str, Any]]:
+    for change in changes:
+        if isinstance(change, dict):
+            yield from change.get(kind, {}).items()
+
+
+def disagreements(recorded: Lock) -> Iterator[str]:
+    """Say which stage ran on another file than its maker's last run made, as after a merge line by line."""
+    made = {out.path: (name, out.md5) for name, stage in recorded.stages.items() for out in stage.outs}
+    for name, stage in recorded.stages.items():
+        for dep in stage.deps:
+            maker, md5 = made.get(dep.path, (None, dep.md5))
+            if dep.md5 != md5:
+                yield f"{lock.PATH}: {name} ran on another {dep.path} than {maker} made; run `dvc repro`"
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,102 @@
+"""The team's storage of data and models: `make storage URL=s3://bucket/path` makes it the one of every clone.
+
+It is named in .dvc/config, which is committed; keys are in .dvc/config.local, which is not.
+"""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dvc.config import Config
+from dvc.repo import Repo
+
+from stages.errors import InputError, one_line_errors
+from tools import make_parser
+from tools.storage.store import NAME, note_folder, open_storage, storage_errors
+
+CONFIG, LOCAL = Path(".dvc/config"), Path(".dvc/config.local")
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("url", help="s3://bucket/path, a folder, or what else `dvc remote add` takes")
+    parser.add_argument("--endpoint", help="address of a server that speaks S3 and is not Amazon's")
+    arguments = parser.parse_args()
+    with restored_on_failure(CONFIG, LOCAL):
+        configure(arguments.url, arguments.endpoint)
+        with Repo() as repo:
+            storage = open_storage(repo)
+            try_out(storage)
+    print(f"{arguments.url} can be written and read; commit {CONFIG}, then `dvc push`")
+    note_folder(storage)
+
+
+@contextmanager
+def restored_on_failure(*paths: Path) -> Iterator[None]:
+    before = {path: path.read_bytes() if path.exists() else None for path in paths}
+    try:
+        yield
+    except BaseException:
+        for path, content in before.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(content)
+        raise
+
+
+def configure(url: str, endpoint: str | None) -> None:
+    """Write the storage to .dvc/config and, of S3, the keys that are in the environment to .dvc/config.local.
+
+    Nothing stays there that was said of a storage of another kind.
+    """
+    settings = {"url": url, "verify": "true"} | ({"endpointurl": endpoint} if endpoint else {})
+    with storage_errors():
+        # Valid is only the whole: keys of an earlier storage may be unknown to this one.
+        both = Config(str(CONFIG.parent), validate=False)
+        with both.edit("repo", validate=False) as config:
+            earlier = config["remote"].get(NAME, {}).get("url", "")
+            config["remote"][NAME] = settings
+            config["core"]["remote"] = NAME
+        with both.edit("local") as config:
+            own = config["remote"].pop(NAME, {})
+            if scheme(earlier) != scheme(url):
+                own = {}
+            if scheme(url) == "s3":
+                own |= keys()
+            config["remote"][NAME] = own
+    LOCAL.chmod(0o600)
+
+
+def scheme(url: str) -> str:
+    return urlsplit(url).scheme
+
+
+def keys() -> dict[str, str]:
+    """Read S3's lasting keys from the environment; those with a session's token are for an hour."""
+    names = {"access_key_id": "AWS_ACCESS_KEY_ID", "secret_access_key": "AWS_SECRET_ACCESS_KEY"}
+    if "AWS_SESSION_TOKEN" in os.environ or not all(name in os.environ for name in names.values()):
+        return {}
+    return {option: os.environ[name] for option, name in names.items()}
+
+
+def try_out(storage: Any) -> None:
+    """Write a small object, read it back and remove it."""
+    content = uuid.uuid4().bytes
+    name = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    with storage_errors():
+        storage.add_bytes(name, content)
+        found = storage.fs.cat_file(storage.oid_to_path(name))
+        storage.delete(name)
+    if found != content:
+        raise InputError("the storage does not give back what was written to it")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,51 @@
+"""Make the storage hold this commit's files byte for byte: `make repair`.
+
+Every object is read and hashed, which DVC does only for what it pulls. What is missing or damaged is replaced from the
+cache of this clone, where that has it.
+"""
+
+import sys
+from typing import Any
+
+from dvc.repo import Repo
+from dvc_data.hashfile.hash import hash_file
+
+from stages.errors import one_line_errors
+from tools.storage.store import files, open_storage, storage_errors
+
+
+def main() -> None:
+    with Repo() as repo:
+        storage, cache = open_storage(repo), repo.cache.local
+        wanted = files(repo, storage, "HEAD")
+        lost = 0
+        for file in wanted:
+            was = state(storage, file.md5)
+            if was == "whole":
+                continue
+            if state(cache, file.md5) == "whole":
+                with storage_errors():
+                    if was == "damaged":
+                        storage.delete(file.md5)
+                    storage.add(cache.oid_to_path(file.md5), cache.fs, file.md5, check_exists=False)
+                print(f"{file.path}: was {was} in the storage; replaced from the cache")
+            else:
+                lost += 1
+                print(f"{file.path}: {was} in the storage, not in this cache; run `make repair` in a clone that has it")
+        print(f"{len(wanted) - lost} of {len(wanted)} files of this commit are whole in the storage")
+        sys.exit(1 if lost else 0)
+
+
+def state(store: Any, md5: str) -> str:
+    """Say whether a store's object is whole, damaged or missing."""
+    with storage_errors():
+        try:
+            _, found = hash_file(store.oid_to_path(md5), store.fs, "md5")
+        except FileNotFoundError:
+            return "missing"
+    return "whole" if found.value == md5.removesuffix(".dir") else "damaged"
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,126 @@
+"""What the team's storage holds of a commit, as DVC's store of objects."""
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dvc
+from dvc.repo import Repo
+from dvc_data.hashfile.tree import Tree
+from dvc_objects.errors import ObjectFormatError
+
+from stages.errors import InputError
+
+NAME = "storage"  # of the remote
+CREDENTIALS = (
+    "S3 takes yours from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or once and for all from "
+    f"`dvc remote modify --local {NAME} access_key_id ID` and the same with secret_access_key"
+)
+
+
+def open_storage(repo: Repo) -> Any:
+    """Give the storage as DVC's store of objects.
+
+    Raises `InputError` if there is none, or if it needs a package that is not installed.
+    """
+    with storage_errors():
+        return repo.cloud.get_remote_odb()
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Turn whatever DVC and a kind of storage raise into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"the storage is not there: {error}; make its bucket or folder, or correct the URL") from error
+    except PermissionError as error:
+        raise InputError(f"the storage refuses: {error}; {CREDENTIALS}") from error
+    except Exception as error:
+        if package := re.search(r"dvc-(\w+)", str(error) if isinstance(error, ImportError) else ""):
+            install = f"{sys.executable} -m pip install 'dvc[{package[1]}]=={dvc.__version__}'"
+            raise InputError(f"the storage needs the package {package[0]}: {install}") from error
+        if "credentials" in str(error):
+            raise InputError(f"the storage refuses: {error}; {CREDENTIALS}") from error
+        raise InputError(f"the storage cannot be reached or used: {error}") from error
+
+
+class Stored(NamedTuple):
+    """A file of a commit as the storage holds it."""
+
+    path: str
+    md5: str
+    size: int | None  # where dvc.lock says it
+    folder: str | None = None  # md5 of the list that the file is named in
+
+
+def files(repo: Repo, storage: Any, rev: str) -> list[Stored]:
+    """List what the storage must hold of a commit: each file, and for each folder the list of what is in it."""
+    found: list[Stored] = []
+    with repo.switch(rev):
+        for out in repo.index.outs:
+            if not (out.use_cache and out.hash_info):
+                continue
+            path, md5 = str(Path(out.fs_path).relative_to(repo.root_dir)), out.hash_info.value
+            if not out.hash_info.isdir:
+                found.append(Stored(path, md5, out.meta.size))
+                continue
+            found.append(Stored(path, md5, None))
+            listed = out.get_obj() or _list_of_folder(storage, out.hash_info)
+            found += [Stored("/".join((path, *parts)), of.value, None, md5) for parts, _, of in listed]
+    return found
+
+
+def _list_of_folder(storage: Any, md5: Any) -> Iterable[Any]:
+    """Read from the storage what is in a folder: nothing, where the list itself is missing or damaged."""
+    with storage_errors():
+        try:
+            return Tree.load(storage, md5)
+        except (FileNotFoundError, ObjectFormatError):
+            return ()
+
+
+def unavailable(repo: Repo, rev: str = "HEAD", push: str = "dvc push") -> list[str]:
+    """Say of each file of a commit that nobody else can get why, and what helps: the command that pushes, for most."""
+    storage = open_storage(repo)
+    if note_folder(storage) and "CI" in os.environ:
+        print("note: in CI, which is another machine each time, that folder is not looked into", file=sys.stderr)
+        return []
+    sizes: dict[str, int | None] = {}
+    found = []
+    for file in files(repo, storage, rev):
+        place = storage.oid_to_path(file.md5)
+        with storage_errors():
+            try:
+                size = sizes[file.md5] = storage.fs.info(place)["size"]
+            except FileNotFoundError:
+                sizes[file.md5] = None
+                # DVC takes a folder whose list is there for complete.
+                remedy = "make repair" if sizes.get(file.folder or "") else push
+                found.append(f"{file.path}: not in the storage; run `{remedy}` in a clone that has it")
+            except PermissionError as error:
+                found.append(f"{file.path}: the storage refuses {place}: {error}; ask who runs it, or {CREDENTIALS}")
+            else:
+                if file.size not in (None, size):
+                    found.append(
+                        f"{file.path}: damaged in the storage, {size} bytes instead of {file.size}; "
+                        "run `make repair` in a clone that has it"
+                    )
+    return found
+
+
+def note_folder(storage: Any) -> bool:
+    """Say who does not reach a storage that is a folder; False if it is none."""
+    if storage.fs.protocol != "local":
+        return False
+    folder = Path(storage.path).parents[1]
+    print(
+        f"note: the storage is the folder {folder}: only clones on a machine that has it get the data", file=sys.stderr
+    )
+    return True
