@@ -1,16 +1,22 @@
 """The sections of params.yaml as typed, checked values."""
 
-import re
 import reprlib
+import textwrap
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.events import AliasEvent
 
 from stages.errors import InputError
 
 PATH = Path("params.yaml")
+LIMIT = 64_000  # bytes; the committed file has 2,000
+FAULTS = 10  # told at once
 
 Count = Annotated[int, Field(ge=1, le=10_000)]
 Units = Annotated[int, Field(ge=1, le=1_024)]
@@ -70,50 +76,67 @@ class Params(Section):
     augment: Augment
 
 
-class _Loader(yaml.SafeLoader):
-    """Numbers as YAML 1.2 and so DVC read them: 1e-3 is one, 1:30 is not. 010 (eight or ten?) and 0o10 are text."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - the base class's own table, copied without its numbers
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$"), "-+0123456789"
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^([-+]?(\.[0-9]+|[0-9][0-9_]*\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
-        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
-    ),
-    "-+.0123456789",
-)
-
-
 def load_params(path: Path = PATH) -> Params:
     """Read and check the whole file, whichever section the caller wants.
 
     Raises `InputError` with one clause for each unknown, missing, mistyped or out-of-range parameter.
     """
     try:
-        # The loader is a SafeLoader: it makes plain values and nothing else.
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+        with path.open("rb") as file:
+            content = file.read(LIMIT + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: not found; bring it back with `git restore {path}`") from None
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as YAML: {error}") from None
     try:
-        return Params.model_validate(values)
+        return Params.model_validate(parse(content, str(path), limit=LIMIT))
     except ValidationError as invalid:
         faults = [_fault(error) for error in invalid.errors(include_url=False)]
-        raise InputError(f"{path}: {'; '.join(faults)}") from None
+        more = [f"and {len(faults) - FAULTS:,} more faults"] if len(faults) > FAULTS else []
+        raise InputError(f"{path}: {'; '.join(faults[:FAULTS] + more)}") from None
+
+
+def parse(content: bytes, name: str, *, limit: int) -> Any:
+    """Parse YAML that anyone may have written, such as a file of another commit, to the values that DVC sees.
+
+    Raises `InputError` for what is larger than `limit` bytes, is not readable or has an alias.
+    """
+    if len(content) > limit:
+        raise InputError(f"{name}: expected at most {limit:,} bytes, found more")
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _Composer
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return yaml.load(content.decode())
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - ruamel.yaml raises errors of many kinds for values that it cannot read
+        raise InputError(f"{name}: not readable as YAML: {_reason(error)}") from None
+
+
+class _Composer(Composer):
+    """Without aliases: a few lines of them stand for millions of values, or for a value within itself."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.parser.check_event(AliasEvent):
+            alias = self.parser.get_event()
+            raise ComposerError(
+                None, None, f"expected values, found the alias *{alias.anchor}: write its value out", alias.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        reason = "nested too deeply"
+    elif isinstance(error, MarkedYAMLError) and error.problem_mark:
+        reason = f"line {error.problem_mark.line + 1}: {error.problem}"
+    else:
+        reason = str(error)
+    return textwrap.shorten(reason, 300, placeholder="...")
 
 
 def _fault(error: Any) -> str:
     """Say in one clause what is wrong with one parameter."""
-    name = ".".join(str(part) for part in error["loc"]) or "the whole file"
+    name = ".".join(_shown(part).strip("'") for part in error["loc"]) or "the whole file"
     found = _shown(error["input"])
     match error["type"]:
         case "missing":
