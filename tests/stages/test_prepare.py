@@ -134,7 +134,7 @@ def test_no_network_is_one_clear_line(in_empty_folder: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    error = done.stderr.splitlines()[-1]
+    (error,) = done.stderr.splitlines()
     assert error.startswith("error: train-images-idx3-ubyte.gz: no source has it")
     for words in ("No such file", *mnist.MIRRORS, "MNIST_MIRROR", "dvc pull", "make demo"):
         assert words in error
