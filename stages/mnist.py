@@ -3,7 +3,10 @@
 import gzip
 import os
 import re
+import shlex
 import signal
+import sys
+import tempfile
 import textwrap
 import time
 import zlib
@@ -78,11 +81,33 @@ def sources() -> list[str]:
     return [*([own] if own else []), *MIRRORS]
 
 
+@contextmanager
+def cache_folder() -> Iterator[Path]:
+    """Give the user's cache folder, or a temporary folder if the user's can neither be written to nor has the files."""
+    folder = pooch.os_cache("mnist-lstm")
+    try:
+        if not all((folder / file.name).is_file() for file in FILES):
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        reason = error.strerror
+    else:
+        yield folder
+        return
+    print(
+        f"note: {folder} cannot be written to ({reason}), so downloads are not kept; "
+        "set XDG_CACHE_HOME to another folder",
+        file=sys.stderr,
+    )
+    with tempfile.TemporaryDirectory(prefix="mnist-lstm-") as temporary:
+        yield Path(temporary)
+
+
 def fetch(
     files: Iterable[IdxFile],
     sources: Sequence[str],
     *,
-    cache: Path | None = None,
+    cache: Path,
     retries: int = RETRIES,
     silence: float = SILENCE,
     deadline: float = DEADLINE,
@@ -100,7 +125,7 @@ def fetch(
         left = [source for source in sources if source not in reasons]
         for number, source in enumerate(left):
             store = pooch.create(
-                path=cache or pooch.os_cache("mnist-lstm"),
+                path=cache,
                 base_url="",
                 registry={file.name: f"sha256:{file.sha256}"},
                 urls={file.name: _address(source, file.name)},
@@ -113,6 +138,11 @@ def fetch(
                 break
             except (requests.RequestException, _SourceError, ValueError) as error:
                 reasons[source] = _without_secrets(str(error)[:5_000])
+            except (IsADirectoryError, PermissionError) as error:
+                path = cache / file.name
+                raise InputError(
+                    f"{path}: cannot be read ({error.strerror}); remove it: `rm -r {shlex.quote(str(path))}`"
+                ) from None
         else:
             raise InputError(_no_source(file, reasons))
     return paths

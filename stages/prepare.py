@@ -32,7 +32,8 @@ def main() -> None:
 
 def mnist_images() -> tuple[Dataset, Dataset]:
     """Fetch the four official files into data/raw and read the 60,000 and the 10,000 images."""
-    fill_raw(mnist.fetch(mnist.FILES, mnist.sources()))
+    with mnist.cache_folder() as cache:
+        fill_raw(mnist.fetch(mnist.FILES, mnist.sources(), cache=cache))
     return (
         _read_normalized(mnist.TRAIN_IMAGES, mnist.TRAIN_LABELS),
         _read_normalized(mnist.TEST_IMAGES, mnist.TEST_LABELS),

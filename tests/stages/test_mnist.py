@@ -386,6 +386,13 @@ def test_a_wrong_file_in_a_folder_is_read_once_and_told_without_a_log(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_folder_in_the_place_of_a_cached_file_comes_with_its_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "the cache" / "file.gz"
+    path.mkdir(parents=True)
+    with pytest.raises(InputError, match=f"{path}: cannot be read \\(Is a directory\\); remove it: `rm -r '{path}'`"):
+        fetched([str(tmp_path)], path.parent)
+
+
 def test_without_any_source_every_reason_and_the_ways_out_are_told(tmp_path: Path) -> None:
     with (
         server(sends(b"", status=404)) as (url, _),
