@@ -15,8 +15,6 @@ from stages.errors import InputError, one_line_errors
 from stages.files import replacing
 from stages.params import load_params
 
-RAW = Path("data/raw")
-
 
 def main() -> None:
     params = load_params().prepare
@@ -42,8 +40,8 @@ def mnist_images() -> tuple[Dataset, Dataset]:
 
 def _read_normalized(images: mnist.IdxFile, labels: mnist.IdxFile) -> Dataset:
     return normalized(
-        mnist.read_idx(RAW / images.name, images.shape),
-        mnist.read_labels(RAW / labels.name, labels.shape),
+        mnist.read_idx(mnist.RAW / images.name, images.shape),
+        mnist.read_labels(mnist.RAW / labels.name, labels.shape),
         white=255,
     )
 
@@ -63,7 +61,7 @@ def digits_images() -> tuple[Dataset, Dataset]:
 
 def fill_raw(originals: list[Path]) -> None:
     """Make data/raw hold exactly these files."""
-    with replacing(RAW) as fresh:
+    with replacing(mnist.RAW) as fresh:
         fresh.mkdir()
         for original in originals:
             shutil.copyfile(original, fresh / original.name)

@@ -403,9 +403,23 @@ def test_without_any_source_every_reason_and_the_ways_out_are_told(tmp_path: Pat
         assert words in str(error.value)
 
 
-def test_the_own_mirror_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_own_mirror_comes_first_and_the_repository_last(
+    in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("MNIST_MIRROR", raising=False)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
     assert mnist.sources() == [*mnist.MIRRORS]
     assert all(source.startswith("https://") for source in mnist.MIRRORS)
     monkeypatch.setenv("MNIST_MIRROR", "/some/folder")
-    assert mnist.sources() == ["/some/folder", *mnist.MIRRORS]
+    (in_empty_folder / ".dvc").mkdir()
+    assert mnist.sources() == ["/some/folder", *mnist.MIRRORS, mnist.REPOSITORY]
+
+
+def test_a_folder_that_is_no_repository_is_a_source_that_failed(
+    in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    (in_empty_folder / ".dvc").mkdir()
+    with pytest.raises(InputError, match=r"Tried data/raw at HEAD: .* is not a git repository"):
+        fetched([mnist.REPOSITORY], in_empty_folder / "cache", deadline=60)
+    assert capfd.readouterr() == ("", "")

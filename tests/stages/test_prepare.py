@@ -1,10 +1,13 @@
 import gzip
 import hashlib
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from sklearn.datasets import load_digits
 from stages import dataset, mnist, prepare
 from stages.dataset import Dataset
 from stages.errors import InputError
+from tests.clones import Clone
 from tests.parameters import write_params
 from tools import ROOT
 
@@ -54,8 +58,8 @@ def processed() -> tuple[Dataset, Dataset, Dataset]:
 
 def test_mnist_is_normalized_split_and_kept_raw(small_mnist: Path) -> None:
     write_params(Path(), prepare__dataset="mnist", prepare__validation_size=50)
-    prepare.RAW.mkdir(parents=True)
-    (prepare.RAW / "left over").touch()
+    mnist.RAW.mkdir(parents=True)
+    (mnist.RAW / "left over").touch()
     prepare.main()
     train, validation, test = processed()
     assert (len(train), len(validation), len(test)) == (150, 50, 50)
@@ -68,8 +72,8 @@ def test_mnist_is_normalized_split_and_kept_raw(small_mnist: Path) -> None:
         image.tobytes() for image in original
     )
     assert train.images.max() == 1
-    assert {path.name for path in prepare.RAW.iterdir()} == {file.name for file in mnist.FILES}
-    for path in prepare.RAW.iterdir():
+    assert {path.name for path in mnist.RAW.iterdir()} == {file.name for file in mnist.FILES}
+    for path in mnist.RAW.iterdir():
         assert path.read_bytes() == (small_mnist / path.name).read_bytes()
 
 
@@ -111,7 +115,7 @@ def test_without_a_cache_folder_the_files_are_fetched_all_the_same(
     assert note.startswith(f"note: {folder / place}")
     assert note.endswith(", so downloads are not kept; set XDG_CACHE_HOME to another folder")
     for file in mnist.FILES:
-        assert (prepare.RAW / file.name).read_bytes() == (small_mnist / file.name).read_bytes()
+        assert (mnist.RAW / file.name).read_bytes() == (small_mnist / file.name).read_bytes()
     assert list((folder / "temporary").iterdir()) == []
 
 
@@ -129,6 +133,108 @@ def test_a_cache_that_has_the_files_is_not_written_to(
     assert capsys.readouterr().err == ""
 
 
+# This repository's own data, by the real `dvc`
+
+# The stage with the files and the mirrors of the test.
+STAGE = """
+import json
+from pathlib import Path
+from stages import mnist, prepare
+from stages.errors import one_line_errors
+
+mnist.MIRRORS = ()
+mnist.FILES = [mnist.IdxFile(**file) for file in json.loads(Path("files.json").read_text())]
+mnist.TRAIN_IMAGES, mnist.TRAIN_LABELS, mnist.TEST_IMAGES, mnist.TEST_LABELS = mnist.FILES
+with one_line_errors():
+    prepare.main()
+"""
+
+DVC_YAML = """
+stages:
+  prepare:
+    cmd: python stage.py
+    params: [prepare]
+    outs: [data/raw, data/processed]
+"""
+
+CONFIG = """
+[core]
+    analytics = false
+    remote = storage
+['remote "storage"']
+    url = ../../storage
+"""
+
+
+def write_split(clone: Clone, seed: int) -> None:
+    write_params(clone.folder, prepare__dataset="mnist", prepare__validation_size=50, prepare__seed=seed)
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A repository with a commit whose raw files are in the cache, in a storage beside it and in a mirror."""
+    clone = Clone(tmp_path_factory.mktemp("pushed") / "clone")
+    (clone.folder / ".dvc").mkdir(parents=True)
+    files = [asdict(file) for file in make_mirror(clone.folder.parent / "mirror")]
+    texts = {"stage.py": STAGE, "dvc.yaml": DVC_YAML, "files.json": json.dumps(files), ".dvc/config": CONFIG}
+    for name, text in {**texts, ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n"}.items():
+        (clone.folder / name).write_text(text, encoding="utf-8")
+    clone.run("git", "init", "--quiet")
+    write_split(clone, seed=0)
+    mirror, cache = (str(clone.folder.parent / name) for name in ("mirror", "cache"))
+    clone.run("dvc", "repro", MNIST_MIRROR=mirror, XDG_CACHE_HOME=cache, PYTHONPATH=str(ROOT))
+    clone.commit("First run")
+    clone.run("dvc", "push")
+    return clone
+
+
+@pytest.fixture
+def team(pushed: Clone, tmp_path: Path) -> Clone:
+    """A copy of the repository, with its storage, in which neither the user's cache nor a mirror has the files."""
+    shutil.copytree(pushed.folder.parent, tmp_path / "team")
+    team = Clone(tmp_path / "team" / "clone")
+    team.environment |= {"XDG_CACHE_HOME": str(tmp_path / "empty"), "PYTHONPATH": str(ROOT)}
+    team.environment.pop("MNIST_MIRROR", None)
+    return team
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_another_split_takes_the_files_from_the_cache_of_dvc(team: Clone) -> None:
+    shutil.rmtree(team.folder.parent / "storage")
+    write_split(team, seed=1)
+    assert "data/processed/train.npz: 150 images" in team.run("dvc", "repro")
+    assert content(team.folder / mnist.RAW) == content(team.folder.parent / "mirror")
+
+
+def test_an_experiment_in_another_folder_takes_the_files_from_the_storage(team: Clone) -> None:
+    shutil.rmtree(team.folder / ".dvc" / "cache")
+    team.run("dvc", "exp", "run", "--temp", "--set-param", "prepare.seed=1")
+    for file in (team.folder.parent / "mirror").iterdir():
+        md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+        made = team.folder / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+        assert made.read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("others", "reason"),
+    [(None, "No storage files available"), (b"other", "SHA256 hash of downloaded file .* but got ")],
+)
+def test_files_that_the_repository_has_no_more_are_one_reason(others: bytes | None, reason: str, team: Clone) -> None:
+    for place in (team.folder / ".dvc" / "cache", team.folder.parent / "storage"):
+        for path in [path for path in place.rglob("*") if path.is_file() and path.suffix != ".dir"]:
+            path.unlink()
+            if others:
+                path.write_bytes(others)
+    write_split(team, seed=1)
+    printed = team.run("python", "stage.py", exit_code=1)
+    assert re.fullmatch(
+        rf"error: train-images-idx3-ubyte.gz: no source has it. Tried data/raw at HEAD: .*{reason}.*\n", printed
+    )
+
+
 def test_digits_need_no_download(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MNIST_MIRROR", str(in_empty_folder / "none"))
     write_params(in_empty_folder, prepare__dataset="digits", prepare__validation_size=200)
@@ -136,7 +242,7 @@ def test_digits_need_no_download(in_empty_folder: Path, monkeypatch: pytest.Monk
     train, validation, test = processed()
     assert (len(train), len(validation), len(test)) == (1_238, 200, 359)
     assert np.bincount(test.labels).min() >= 34
-    assert [path.name for path in prepare.RAW.iterdir()] == ["digits.csv.gz"]
+    assert [path.name for path in mnist.RAW.iterdir()] == ["digits.csv.gz"]
     # Each pixel of the original is a block of 3x3 within a margin of 2.
     digits = load_digits()
     originals = {(image / 16).astype(np.float32).tobytes() for image in digits.images}
@@ -153,8 +259,8 @@ def test_a_validation_set_that_leaves_a_class_out_is_refused(size: int, in_empty
         prepare.main()
 
 
-def test_prepare_starts_without_tensorflow() -> None:
-    program = "import sys, stages.prepare; print(*sys.modules.keys() & {'tensorflow', 'keras'})"
+def test_prepare_starts_without_tensorflow_and_dvc() -> None:
+    program = "import sys, stages.prepare; print(*sys.modules.keys() & {'tensorflow', 'keras', 'dvc'})"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
 
