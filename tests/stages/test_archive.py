@@ -45,7 +45,7 @@ def test_what_is_saved_is_loaded(saved: Path) -> None:
 
 def test_the_same_model_has_the_same_bytes_in_another_process(saved: Path, tmp_path: Path) -> None:
     program = (
-        "from pathlib import Path; from stages import archive, model; from tests.test_archive import SMALL;"
+        "from pathlib import Path; from stages import archive, model; from tests.stages.test_archive import SMALL;"
         f"archive.save(model.build(SMALL.model, seed=0), Path({str(tmp_path / 'again.keras')!r}))"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

@@ -31,7 +31,7 @@ def test_the_same_data_is_the_same_bytes_whenever_it_is_saved(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": random_digits(5).images}, "damaged or no .npz of images and labels"),
+        ({"images": random_digits(5).images}, "damaged, or not an .npz of images and labels"),
         ({"images": random_digits(5).images.astype(np.float64), "labels": random_digits(5).labels}, "found float64"),
         (
             {"images": random_digits(5).images[:, :27], "labels": random_digits(5).labels},

@@ -117,7 +117,7 @@ def test_an_image_of_weight_0_only_fills_the_batch() -> None:
 def test_the_bits_do_not_depend_on_the_number_of_cores() -> None:
     program = (
         "import os, hashlib; os.cpu_count = lambda: {cores}\n"
-        "from tests.test_fast import *\n"
+        "from tests.stages.test_fast import *\n"
         "assert tf.config.threading.get_inter_op_parallelism_threads() == {cores}\n"
         "network = network_of([128, 128], dropout=0.2)\n"
         "_, _, gradients = tf.function(fast.make_gradients(network, precision='float32'))(*some(64), SEED)\n"
