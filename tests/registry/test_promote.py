@@ -37,7 +37,7 @@ def test_all_three_verdicts_and_back(releases: Clone) -> None:
     better = promote(releases, "lstm@v1.0.1")
     assert better.startswith(
         "v1.0.1 is better than v1.0.0 on 359 test images: 20 fixed, 0 broken, accuracy +5.57 points "
-        "(95% interval +3.69 to +5.57), exact McNemar p = 1.9e-06\n"
+        "(95% interval +3.63 to +8.45), exact McNemar p = 1.9e-06\n"
     )
     assert better.splitlines()[-2:] == ["v1.0.1 holds prod", "Share it: git push origin 'lstm#prod#2'"]
     assert holder(releases) == "v1.0.1"
