@@ -1,8 +1,9 @@
 """Make .dvc/plots_page.html, the page around `dvc plots show` and `dvc plots diff`: `make plots-page`.
 
 The page is tools/pages/plots_page.html with Vega inside, so that the plots are drawn without a network. Vega comes from
-the npm registry, or from the one that npm's variable `npm_config_registry` names. It is what its authors published
-there: the checksums of the packages, as npm's own lock files have them, are below.
+the npm registry, or from the one that npm's variable `npm_config_registry` names. The checksums of the packages are
+below, as npm's own lock files have them. Each script comes with its licence, which must stay with it; the bundle of
+vl-convert-python has none.
 """
 
 import base64
@@ -105,7 +106,7 @@ def main() -> None:
 def fetch(package: Package, registry: str = REGISTRY) -> bytes:
     """Download a package's tarball.
 
-    Raises `InputError` if it cannot be had or is not the one that is pinned.
+    Raises `InputError` if it cannot be downloaded or its checksum is another one.
     """
     url = f"{registry.rstrip('/')}/{package.name}/-/{package.name}-{package.version}.tgz"
     try:
