@@ -24,9 +24,26 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from stages.errors import InputError
 from stages.runtime import keras, tf
 
 SHARDS = 2
+
+# Layers that `forward` computes itself, and the only value of each option that it supports.
+FIXED_OPTIONS: dict[type[keras.Layer], dict[str, object]] = {
+    keras.layers.LSTM: {
+        "use_bias": True,
+        "dropout": 0,
+        "recurrent_dropout": 0,
+        "return_state": False,
+        "go_backwards": False,
+        "stateful": False,
+        "trainable": True,
+        "compute_dtype": "float32",
+        "implementation": 2,
+    },
+    keras.layers.Dropout: {"noise_shape": None},
+}
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
 Cell = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -66,11 +83,14 @@ def make_gradients(network: keras.Model, *, precision: str) -> Gradients:
 def forward(network: keras.Model, images: tf.Tensor, *, seed: tf.Tensor, precision: str) -> tf.Tensor:
     """Compute the network's output in training, with the dropout that the seed decides.
 
-    Takes a stack of LSTM layers, the last of which returns a vector, with dropout between, and any layers after it.
+    Takes a stack of LSTM layers, the last of which returns a vector, with dropout between, and after it any layers
+    that compute the same in training and in prediction. Raises `InputError` for other layers and for layers' options
+    that are not supported.
     """
     steps = tf.unstack(images, axis=1)
     trained = False  # whether a layer below needs the gradient of this one's input
     for number, layer in enumerate(network.layers):
+        _check(layer, is_in_sequence=len(steps) > 1)
         match layer:
             case keras.layers.LSTM():
                 steps = lstm(steps, layer, input_gradient=trained, precision=precision)
@@ -81,7 +101,27 @@ def forward(network: keras.Model, images: tf.Tensor, *, seed: tf.Tensor, precisi
                     steps = [step * mask for step, mask in zip(steps, masks, strict=True)]
             case _:
                 steps = [layer(steps[0])]
-    return steps[0]
+    (output,) = steps
+    return output
+
+
+def _check(layer: keras.Layer, *, is_in_sequence: bool) -> None:
+    """Raise `InputError` if training would ignore the layer, or a part of it, that the saved network has."""
+    name = f"stages/model.py: layer {layer.name} ({type(layer).__name__})"
+    remedy = "change the layer, or add it to `forward` in stages/fast.py"
+    options = FIXED_OPTIONS.get(type(layer))
+    if options is None and is_in_sequence:
+        supported = " and ".join(kind.__name__ for kind in FIXED_OPTIONS)
+        raise InputError(f"{name}: up to the last LSTM, training supports only {supported}; {remedy}")
+    if options is None and layer.non_trainable_variables:
+        state = ", ".join(variable.name for variable in layer.non_trainable_variables)
+        raise InputError(f"{name}: training does not support layers with a state of their own ({state}); {remedy}")
+    for option, value in (options or {}).items():
+        found = getattr(layer, option) if hasattr(layer, option) else getattr(layer.cell, option)
+        if found != value:
+            raise InputError(f"{name}: training supports only {option}={value!r}, found {found!r}; {remedy}")
+    if layer.activity_regularizer or any(variable.regularizer for variable in layer.trainable_variables):
+        raise InputError(f"{name}: training does not support regularizers; {remedy}")
 
 
 def lstm(

@@ -1,11 +1,15 @@
+import re
 import subprocess
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
-from stages import fast, model
+from stages import archive, fast, model
+from stages.errors import InputError
+from stages.params import Model
 from stages.runtime import keras, tf
 from tests.parameters import make_params
 from tools import ROOT
@@ -86,6 +90,76 @@ def test_outputs_and_gradients_are_those_of_the_stock_layers(number: int) -> Non
     assert len(gradients) == len(expected)
     for gradient, by_keras in zip(gradients, expected, strict=True):
         assert_equal_to_rounding(gradient, by_keras)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("activation", get_args(Model.model_fields["activation"].annotation))
+def test_training_computes_what_the_saved_model_does(layers: int, activation: str, tmp_path: Path) -> None:
+    network = network_of([6, 5, 4][:layers], activation)
+    images, _, _ = some(3)
+    archive.save(network, tmp_path / "lstm.keras")
+    saved = archive.load(tmp_path / "lstm.keras")
+    assert len([layer for layer in saved.layers if isinstance(layer, keras.layers.LSTM)]) == layers
+    assert_equal_to_rounding(fast.forward(network, images, seed=SEED, precision="float32"), saved(images))
+
+
+def layer(kind: str, **options: Any) -> Any:
+    return getattr(keras.layers, kind)(3, **options)
+
+
+SEQUENCE = {"return_sequences": True}
+
+
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        # What is in the sequence part would be left out, with all steps but one.
+        *(
+            ([layer("LSTM", **SEQUENCE), unknown, layer("LSTM")], "up to the last LSTM, training supports only LSTM")
+            for unknown in (
+                keras.layers.LayerNormalization(),
+                keras.layers.BatchNormalization(),
+                keras.layers.SpatialDropout1D(0.1),
+                layer("GRU", **SEQUENCE),
+                keras.layers.Bidirectional(layer("LSTM", **SEQUENCE)),
+            )
+        ),
+        ([layer("LSTM", **SEQUENCE), keras.layers.GlobalMaxPooling1D()], "up to the last LSTM, training supports only"),
+        ([layer("LSTM", go_backwards=True)], "only go_backwards=False, found True"),
+        ([layer("LSTM", use_bias=False)], "only use_bias=True, found False"),
+        ([layer("LSTM", dropout=0.1)], "only dropout=0, found 0.1"),
+        ([layer("LSTM", recurrent_dropout=0.1)], "only recurrent_dropout=0, found 0.1"),
+        ([layer("LSTM", stateful=True)], "only stateful=False, found True"),
+        ([layer("LSTM", implementation=1)], "only implementation=2, found 1"),
+        ([layer("LSTM", trainable=False)], "only trainable=True, found False"),
+        ([layer("LSTM", dtype="mixed_bfloat16")], "only compute_dtype='float32', found 'bfloat16'"),
+        ([layer("LSTM"), keras.layers.Dropout(0.1, noise_shape=(1, 3))], "only noise_shape=None, found (1, 3)"),
+        ([layer("LSTM", kernel_regularizer="l2")], "does not support regularizers"),
+        ([layer("LSTM"), layer("Dense", bias_regularizer="l2")], "does not support regularizers"),
+        ([layer("LSTM"), layer("Dense", activity_regularizer="l2")], "does not support regularizers"),
+        ([layer("LSTM"), keras.layers.BatchNormalization()], "a state of their own (moving_mean, moving_variance)"),
+        ([layer("LSTM"), keras.layers.GaussianNoise(0.1)], "a state of their own (seed_generator_state)"),
+    ],
+)
+def test_what_training_would_leave_out_is_refused(refused: list[Any], message: str) -> None:
+    network = keras.Sequential([keras.Input((28, 28), batch_size=4), *refused, layer("Dense", activation="softmax")])
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        fast.make_gradients(network, precision="float32")(*some(8), SEED)
+    assert re.match(r"stages/model\.py: layer \w+ \(\w+\): ", str(error.value))
+    assert str(error.value).endswith("; change the layer, or add it to `forward` in stages/fast.py")
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [layer("LSTM", recurrent_activation="hard_sigmoid", unroll=True)],
+        [layer("LSTM"), keras.layers.LayerNormalization(), layer("Dense", use_bias=False)],
+    ],
+)
+def test_what_training_computes_is_not_refused(layers: list[Any]) -> None:
+    network = keras.Sequential([keras.Input((28, 28)), *layers])
+    images, _, _ = some(3)
+    assert_equal_to_rounding(fast.forward(network, images, seed=SEED, precision="float32"), network(images))
 
 
 def test_bfloat16_gives_the_gradients_of_float32_to_a_few_percent() -> None:
