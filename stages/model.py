@@ -11,7 +11,8 @@ from stages.runtime import keras, tf
 
 Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # images (n, 28, 28) -> probabilities (n, 10)
 
-PREDICTION_BATCH = 1_000  # images; two halves of it run side by side
+PREDICTION_BATCH = 1_000  # images
+PREDICTION_PARTS = 2  # of a batch, which run side by side; training has its own number, `fast.SHARDS`
 
 
 def build(params: Model, *, seed: int) -> keras.Model:
@@ -41,12 +42,12 @@ def make_predictor(network: keras.Model) -> Predictor:
     """Make the function that computes a network's probabilities (n, 10) of images (n, 28, 28), for any n."""
 
     @tf.function(autograph=False)
-    def half(images: tf.Tensor) -> tf.Tensor:
+    def outputs(images: tf.Tensor) -> tf.Tensor:
         return network(images, training=False)
 
     @tf.function(autograph=False)
     def batch(images: tf.Tensor) -> tf.Tensor:
-        return tf.concat([half(part) for part in tf.split(images, 2)], axis=0)
+        return tf.concat([outputs(part) for part in tf.split(images, PREDICTION_PARTS)], axis=0)
 
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
         # The last batch is filled up, so that the shape is always the same and traced once.

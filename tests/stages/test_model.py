@@ -56,3 +56,7 @@ def test_a_predictor_computes_what_the_network_does_for_any_number_of_images(cou
     probabilities = model.make_predictor(network)(images)
     assert probabilities.shape == (count, 10)
     np.testing.assert_allclose(probabilities, network.predict(images, verbose=0), atol=1e-6)
+
+
+def test_the_parts_of_a_batch_have_one_shape() -> None:
+    assert model.PREDICTION_BATCH % model.PREDICTION_PARTS == 0
