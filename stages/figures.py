@@ -1,5 +1,6 @@
 """Pictures from numbers. Colours and marks stay apart for colour-blind eyes and in print."""
 
+import math
 from pathlib import Path
 
 import matplotlib as mpl
@@ -107,6 +108,7 @@ def confusion_matrix(counts: NDArray[np.int64]) -> Figure:
 
 
 SHOWN_MISTAKES = 30
+COLUMNS = 6
 
 
 def most_confident_mistakes(images: NDArray[np.float32], predictions: pd.DataFrame) -> Figure:
@@ -117,16 +119,16 @@ def most_confident_mistakes(images: NDArray[np.float32], predictions: pd.DataFra
     labels, predicted, confidence = (predictions[name].to_numpy() for name in ("actual", "predicted", "confidence"))
     wrong = np.flatnonzero(predicted != labels)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN_MISTAKES]
-    rows, columns = 5, 6
-    figure = Figure(figsize=(9.8, 9.2), layout="constrained")
+    rows = math.ceil(SHOWN_MISTAKES / COLUMNS)
+    figure = Figure(figsize=(9.8, 9.2 * rows / 5), layout="constrained")
     figure.suptitle(
         f"The {len(shown)} most confident of {len(wrong):,} mistakes on {len(labels):,} test images",
         fontweight="bold",
     )
-    grid = figure.subplots(rows, columns).ravel()
+    grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
-    for axes, index in zip(grid, shown, strict=False):
+    for axes, index in zip(grid, shown, strict=False):  # there may be fewer mistakes
         axes.imshow(images[index], cmap="gray_r", vmin=0, vmax=1)
         axes.set_title(
             f"{labels[index]}, taken for {predicted[index]}\n{confidence[index]:.1%} sure, no. {index}",

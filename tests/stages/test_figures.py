@@ -71,3 +71,14 @@ def test_few_or_no_mistakes_are_drawn_too(count: int, tmp_path: Path) -> None:
     figure = mistakes(count)
     figures.save(figure, tmp_path / "mistakes.png")
     assert sum(bool(axes.get_title(loc="center")) for axes in figure.axes) == count
+
+
+@pytest.mark.parametrize("shown", [1, 6, 29, 31, 40])
+def test_as_many_mistakes_are_drawn_as_wanted(shown: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(figures, "SHOWN_MISTAKES", shown)
+    figure = mistakes(40)
+    figures.save(figure, tmp_path / "mistakes.png")
+    titles = [axes.get_title(loc="center") for axes in figure.axes if axes.get_title(loc="center")]
+    assert len(titles) == shown
+    assert titles[-1].endswith(f"no. {40 - shown}")
+    assert figure.get_suptitle() == f"The {shown} most confident of 40 mistakes on 100 test images"
