@@ -1,7 +1,16 @@
 """Pictures from numbers. Colours and marks stay apart for colour-blind eyes and in print."""
 
+# ruff: noqa: E402 - Matplotlib reads these settings while it is imported.
+
+import logging
 import math
+import os
 from pathlib import Path
+
+# The user's settings are for other pictures, and may be of no use here: a notebook's back end, a file that is gone.
+os.environ["MPLBACKEND"] = "agg"
+os.environ["MATPLOTLIBRC"] = os.devnull
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it may not write to the user's home
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +28,7 @@ MISTAKES = Path("reports/mistakes.png")
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette
 
-mpl.rcdefaults()  # whatever the user's matplotlibrc says
+mpl.rcdefaults()  # whatever a matplotlibrc in this folder says
 mpl.rcParams.update(
     {
         "font.family": "DejaVu Sans",  # comes with Matplotlib: the same everywhere

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from stages import figures
-from stages.history import Epoch
+from tools import ROOT
 
 HISTORY = pd.DataFrame([[1, 0.8, 0.6, 0.9, 0.3, 0.001], [2, 0.95, 0.2, 0.97, 0.1, 0.0]], columns=list(Epoch._fields))
 COUNTS = np.diag(np.arange(90, 100)) + np.eye(10, k=1, dtype=int) * 3
@@ -82,3 +85,32 @@ def test_as_many_mistakes_are_drawn_as_wanted(shown: int, monkeypatch: pytest.Mo
     assert len(titles) == shown
     assert titles[-1].endswith(f"no. {40 - shown}")
     assert figure.get_suptitle() == f"The {shown} most confident of 40 mistakes on 100 test images"
+
+
+def test_the_users_settings_change_nothing(tmp_path: Path) -> None:
+    odd = tmp_path / "odd"
+    odd.write_text("backend: unknown\nfont.size: 40\nno setting\n")
+    program = """
+import sys
+from pathlib import Path
+import numpy as np
+from stages import figures
+figures.save(figures.confusion_matrix(np.eye(10, dtype=int)), Path(sys.argv[1]))
+"""
+    pictures: list[bytes] = []
+    for settings in (
+        {},
+        {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},  # what a notebook sets
+        {"MPLBACKEND": "unknown"},
+        {"MATPLOTLIBRC": str(tmp_path / "nowhere")},
+        {"MATPLOTLIBRC": str(odd)},
+        {"MPLCONFIGDIR": os.devnull},
+    ):
+        path = tmp_path / f"{len(pictures)}.png"
+        done = subprocess.run(
+            [sys.executable, "-c", program, path],
+            cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, ""), settings
+        pictures.append(path.read_bytes())
+    assert len(set(pictures)) == 1
