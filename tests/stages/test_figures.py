@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from stages import figures
+from stages.history import Epoch
 from tools import ROOT
 
 HISTORY = pd.DataFrame([[1, 0.8, 0.6, 0.9, 0.3, 0.001], [2, 0.95, 0.2, 0.97, 0.1, 0.0]], columns=list(Epoch._fields))
@@ -95,6 +96,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from stages import figures
+from stages.history import Epoch
 figures.save(figures.confusion_matrix(np.eye(10, dtype=int)), Path(sys.argv[1]))
 """
     pictures: list[bytes] = []
