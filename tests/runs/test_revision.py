@@ -29,7 +29,7 @@ def test_every_kind_of_name_is_found(clone: Clone) -> None:
     clone.run("gto", "register", "lstm", "first", "--version", "v1.0.0")
     clone.run("gto", "register", "lstm", second, "--version", "v1.10.0")
     clone.run("gto", "assign", "lstm", "--version", "v1.0.0", "--stage", "prod")
-    experiment = clone.run("git", "for-each-ref", "--format=%(objectname)", "refs/exps").split()[0]
+    experiment = clone.run("git", "for-each-ref", "--format=%(objectname)", "refs/exps/*/*/tried").strip()
     for name, commit in {
         "HEAD": second, "HEAD~1": first, second[:8]: second, "main": second, "first": first,
         "tried": experiment, "lstm@v1.0.0": first, "lstm@v1.10.0": second, "lstm@prod": first,
