@@ -55,12 +55,19 @@ def main() -> None:
         print(subject.sentence)
     for line in unavailable(subject, missing):
         print(line)
+    for line in not_run(subject):
+        print(line)
     print(f"{path.absolute().as_uri()} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 def unavailable(subject: Subject, images: str) -> list[str]:
     """List what is not on the page, and the commands that get it."""
     return list(filter(None, [*(run.missing for run in subject.runs), images]))
+
+
+def not_run(subject: Subject) -> list[str]:
+    """List what the commits say that was not run."""
+    return [line for run in subject.runs for line in run.not_run]
 
 
 def page(subject: Subject, images: Images | None, missing: str) -> str:
@@ -113,6 +120,7 @@ def context(subject: Subject) -> dict[str, Any]:
         "paired": subject.paired,
         "verdict": subject.verdict,
         "sentence": subject.sentence,
+        "not_run": not_run(subject),
         "headlines": headlines(subject),
         "interval": share(
             (after.predictions["actual"] == after.predictions["predicted"]).sum(), len(after.predictions)

@@ -41,10 +41,14 @@ class Lock(Section):
         return {out.path: out.md5 for stage in self.stages.values() for out in stage.outs if out.md5}
 
     @property
+    def deps(self) -> Mapping[str, str]:
+        """The MD5 of every file that a stage read, by its path."""
+        return {dep.path: dep.md5 for stage in self.stages.values() for dep in stage.deps if dep.md5}
+
+    @property
     def code(self) -> Mapping[str, str]:
         """The MD5 of every Python file that a stage depends on, by its path."""
-        deps = (dep for stage in self.stages.values() for dep in stage.deps)
-        return {dep.path: dep.md5 for dep in deps if dep.md5 and dep.path.endswith(".py")}
+        return {path: md5 for path, md5 in self.deps.items() if path.endswith(".py")}
 
     @property
     def params(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 A commit may lack what a later one records: that is None, or an empty mapping, and is shown as not recorded.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from stages import environment, history, predictions, report
+from stages import environment, history, params, predictions, report
 from stages.environment import Environment
 from stages.errors import InputError
 from stages.report import Report
 from tools.runs.lock import Lock
-from tools.runs.revision import Revision, read, read_lock, read_text
+from tools.runs.revision import REMAKE, Revision, read, read_lock, read_text
 
 REQUIREMENTS = Path("requirements.txt")
 
@@ -27,13 +28,14 @@ class Run:
 
     revision: Revision
     lock: Lock
-    params: Mapping[str, Any]  # by section.name
+    params: Mapping[str, Any]  # that the stages ran with, by section.name
     report: Report
     history: pd.DataFrame
     predictions: pd.DataFrame
     environment: Environment | None  # processor and packages that trained
     missing: str  # why the environment is not there, and the command that gets it
-    packages: Mapping[str, str]  # versions, by name
+    packages: Mapping[str, str]  # versions, by name; empty if requirements.txt is not that of the run
+    not_run: list[str]  # which files of the commit differ from those that the stages ran with
 
     def __str__(self) -> str:
         return self.revision.name
@@ -51,17 +53,50 @@ def load(of: Revision) -> Run:
             record = read(of, environment.PATH, environment.parse)
         except InputError as error:
             missing = str(error)
+    ran_with = flat(lock.params)
+    packages, other_packages = read_packages(of, lock)
     return Run(
         of,
         lock,
-        flat(lock.params),
+        ran_with,
         read(of, report.PATH, report.parse),
         read(of, history.PATH, history.parse),
         read(of, predictions.PATH, predictions.parse),
         record,
         missing,
-        dict(re.findall(r"^([\w.-]+)==([^\s;\\]+)", read_text(of, REQUIREMENTS), re.MULTILINE)),
+        packages,
+        [*other_params(of, ran_with), *other_packages],
     )
+
+
+def other_params(of: Revision, ran_with: Mapping[str, Any]) -> list[str]:
+    """Say which parameters of the commit's params.yaml are not those that the stages ran with."""
+
+    def parse(text: str, name: str) -> Any:
+        return params.parse(text.encode(), name, limit=params.LIMIT)
+
+    values = read(of, params.PATH, parse)
+    in_file = flat(values) if isinstance(values, dict) else {}
+    names = [name for name in {**ran_with, **in_file} if ran_with.get(name, _NONE) != in_file.get(name, _NONE)]
+    if not names:
+        return []
+    differences = ", ".join(
+        f"{name} is {in_file.get(name, 'absent')} there and was {ran_with.get(name, 'absent')} in the run"
+        for name in names
+    )
+    return [f"{params.PATH} at {of} is not what the stages ran with: {differences}; {REMAKE}"]
+
+
+_NONE = object()
+
+
+def read_packages(of: Revision, lock: Lock) -> tuple[dict[str, str], list[str]]:
+    """Read the versions of the packages, or say that requirements.txt is not that of the run."""
+    content = read_text(of, REQUIREMENTS)
+    found = hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()  # DVC's choice
+    if lock.deps.get(REQUIREMENTS.as_posix()) not in (None, found):
+        return {}, [f"{REQUIREMENTS} at {of} is not that of the run, so its packages are not shown; {REMAKE}"]
+    return dict(re.findall(r"^([\w.-]+)==([^\s;\\]+)", content, re.MULTILINE)), []
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
