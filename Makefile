@@ -3,8 +3,10 @@
 .PHONY: test-faults test-team bench lint format plots-page screenshots requirements clean
 .DEFAULT_GOAL := help
 
+##@ First steps
 help:  ## List the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The first Python that TensorFlow supports, unless PYTHON= names one.
 SUPPORTED_PYTHON := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
@@ -31,43 +33,50 @@ IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	touch $@
 
-setup: .venv/installed  ## Install this repository's git hooks and merge drivers in your clone
-	$(IN_VENV) python -m tools.clone.setup
-
-repro: .venv/installed  ## Run the pipeline: every stage whose inputs changed
-	$(IN_VENV) dvc repro
-
-demo: .venv/installed  ## Run the whole pipeline on small embedded digits, beside your workspace, in a minute
+demo: .venv/installed  ## Run the whole pipeline on small digits in a minute; your workspace stays as it is
 	$(IN_VENV) dvc exp run --temp -f -n demo \
 		-S prepare.dataset=digits -S prepare.validation_size=200 \
 		-S train.epochs=12 -S train.batch_size=32 -S train.learning_rate=0.003
 	@echo "Look at it with .venv/bin/dvc exp show, or .venv/bin/dvc plots diff HEAD demo"
 
+setup: .venv/installed  ## Install the git hooks and merge drivers in this clone, once
+	$(IN_VENV) python -m tools.clone.setup
+
+##@ Experiments
+repro: .venv/installed  ## Run every stage whose inputs changed, and restore the others from the cache
+	$(IN_VENV) dvc repro
+
+bench: .venv/installed  ## Measure speed beside Keras and PyTorch, after make repro: 10 minutes; QUICK=1: one round
+	$(IN_VENV) python -m tools.bench.speed $(if $(QUICK),--quick)
+	$(IN_VENV) python -m tools.bench.recipes $(if $(QUICK),,--all)
+
+##@ Looking
 report: .venv/installed  ## Write reports/report.html, a page about the committed run
 	@$(IN_VENV) python -m tools.pages.compare
 
-compare: .venv/installed  ## Write reports/compare.html: REV= against the commit here, or against REV2=
+compare: .venv/installed  ## Write reports/compare.html: compare REV= with the commit here, or with REV2=
 	@test -n '$(REV)' || { echo "error: name what to compare with: make compare REV=main" >&2; exit 1; }
 	@$(IN_VENV) python -m tools.pages.compare -- '$(REV)' $(if $(REV2),'$(REV2)')
 
-check: .venv/installed  ## Is this commit whole: parameters, pipeline, reports, and its data in the storage
+##@ Team
+check: .venv/installed  ## Check that this commit is complete: parameters, pipeline, reports, data in the storage
 	@$(IN_VENV) python -m tools.storage.check
 
-storage: .venv/installed  ## Switch the team's storage: URL=s3://bucket/path, and ENDPOINT= of a server of your own
+storage: .venv/installed  ## Set the team's storage: URL=s3://bucket/path; ENDPOINT= for a server of your own
 	@test -n "$(URL)" || { echo "error: name the storage: make storage URL=s3://bucket/path" >&2; exit 1; }
 	@$(IN_VENV) python -m tools.storage.configure '$(URL)' $(if $(ENDPOINT),--endpoint '$(ENDPOINT)')
 
-repair: .venv/installed  ## Read all that the storage has of this commit, and replace what is damaged or missing
+repair: .venv/installed  ## Read every file of this commit in the storage, and replace what is damaged or missing
 	@$(IN_VENV) python -m tools.storage.repair
 
-register: .venv/installed  ## Give this commit's model the next version; BUMP=minor or major for more than patch
+register: .venv/installed  ## Register this commit's model as the next version; BUMP=minor or major instead of patch
 	@$(IN_VENV) python -m tools.registry.register $(if $(BUMP),--bump '$(BUMP)')
 
-card: .venv/installed  ## Show the model card of a version: VERSION=v1.0.0
+card: .venv/installed  ## Print the model card of a version: VERSION=v1.0.0
 	@test -n "$(VERSION)" || { echo "error: name the version: make card VERSION=v1.0.0" >&2; exit 1; }
 	@$(IN_VENV) python -m tools.registry.card '$(VERSION)'
 
-promote: .venv/installed  ## Give a stage to a version proven better than its holder: VERSION=v1.0.0 STAGE=prod
+promote: .venv/installed  ## Assign a stage to a version that is proven better: VERSION=v1.0.0 STAGE=prod
 	@test -n "$(VERSION)" -a -n "$(STAGE)" || \
 		{ echo "error: name both: make promote VERSION=v1.0.0 STAGE=prod" >&2; exit 1; }
 	@$(IN_VENV) python -m tools.registry.promote '$(VERSION)' --stage '$(STAGE)'
@@ -76,21 +85,18 @@ rollback: .venv/installed  ## Give a stage back to the version that held it befo
 	@test -n "$(STAGE)" || { echo "error: name the stage: make rollback STAGE=prod" >&2; exit 1; }
 	@$(IN_VENV) python -m tools.registry.promote --rollback --stage '$(STAGE)'
 
-verify: .venv/installed  ## Run the committed pipeline anew in a clone and compare every output; REV= another commit
+##@ Checks
+verify: .venv/installed  ## Run the committed pipeline in a new clone, and compare every output; REV= another commit
 	$(IN_VENV) python -m tools.verify $(if $(REV),--rev $(REV))
 
 test: .venv/installed-dev  ## Run the tests
 	$(IN_VENV) python -m pytest
 
-test-faults: .venv/installed-dev  ## Kill, starve and feed it rubbish, and count what it withstands; SAMPLE=1 for a few
+test-faults: .venv/installed-dev  ## Test kills, full disks and damaged files, and count the right outcomes; SAMPLE=1: a few
 	FAULTS=$(if $(SAMPLE),sample,all) $(IN_VENV) python -m pytest -m fault --dist=load
 
-test-team: .venv/installed-dev  ## Two clones, a folder and an S3 server as storage: a team's day, and what goes wrong
+test-team: .venv/installed-dev  ## Test a team's day: two clones, a folder and an S3 server as storage
 	TEAM=1 $(IN_VENV) python -m pytest tests/team --timeout=600
-
-bench: .venv/installed  ## Measure speed beside plain Keras and PyTorch, after make repro: 10 minutes; QUICK=1: a few
-	$(IN_VENV) python -m tools.bench.speed $(if $(QUICK),--quick)
-	$(IN_VENV) python -m tools.bench.recipes $(if $(QUICK),,--all)
 
 lint: .venv/installed-dev  ## Check style and types
 	$(IN_VENV) ruff check
@@ -101,17 +107,18 @@ format: .venv/installed-dev  ## Format the code
 	$(IN_VENV) ruff check --fix
 	$(IN_VENV) ruff format
 
-plots-page: .venv/installed  ## Make the page around DVC's plots anew, with Vega from the npm registry
+##@ Maintenance
+plots-page: .venv/installed  ## Make the page around DVC's plots again, with Vega from the npm registry
 	$(IN_VENV) python -m tools.pages.plots_page
 
-screenshots: .venv/installed-dev  ## Make the README's pictures of the committed run anew, with Chromium
+screenshots: .venv/installed-dev  ## Make the pictures in docs/ again from the committed run, with Chromium
 	$(IN_VENV) python -m tools.pages.screenshots
 
 # Without an index or its credentials in the result: pip asks whatever index its user has set.
 COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header
 
-requirements: .venv/installed-dev  ## Resolve requirements.in and requirements-dev.in anew
+requirements: .venv/installed-dev  ## Resolve requirements.in and requirements-dev.in again
 	$(IN_VENV) $(COMPILE) --upgrade requirements.in --output-file requirements.txt
 	$(IN_VENV) $(COMPILE) --upgrade requirements-dev.in --output-file requirements-dev.txt
 
