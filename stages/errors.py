@@ -9,11 +9,20 @@ from contextlib import contextmanager
 from types import TracebackType
 
 # The remedy for a damaged output.
-RESTORE = "bring it back with `dvc checkout --force`, or remove it and run `dvc repro`"
+RESTORE = "restore it with `dvc checkout --force`, or remove it and run `dvc repro`"
 
 
 class InputError(Exception):
     """The input is at fault; the message says what, where, expected, found and the remedy."""
+
+
+@contextmanager
+def remedied(text: str) -> Iterator[None]:
+    """Append a remedy to the message of an `InputError`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error}; {text}") from None
 
 
 @contextmanager

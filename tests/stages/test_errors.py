@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from stages.errors import InputError, interrupted_at_once, one_line_errors
+from stages.errors import InputError, interrupted_at_once, one_line_errors, remedied
 from tools import ROOT
 
 
@@ -20,6 +20,14 @@ def test_a_foreseen_error_ends_with_one_line(error: Exception) -> None:
     assert end.value.code.startswith("error: ")
     assert len(end.value.code) > len("error: ")
     assert "\n" not in end.value.code
+
+
+def test_a_remedy_is_appended() -> None:
+    with pytest.raises(InputError, match=r"^a\.npz: damaged; remove it$") as error, remedied("remove it"):
+        raise InputError("a.npz: damaged")
+    assert error.value.__suppress_context__
+    with pytest.raises(ValueError, match=r"^other$"), remedied("remove it"):
+        raise ValueError("other")
 
 
 def test_ctrl_c_ends_without_traceback() -> None:
