@@ -4,12 +4,15 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
 # The remedy for a damaged output.
 RESTORE = "restore it with `dvc checkout --force`, or remove it and run `dvc repro`"
+
+# What the dynamic loader says where an imported library finds no memory, or may not be executed.
+_NOT_MAPPED = ("failed to map segment from shared object", "cannot allocate memory")
 
 
 class InputError(Exception):
@@ -27,10 +30,12 @@ def remedied(text: str) -> Iterator[None]:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the process with one line for an `InputError`, a file-system error or Ctrl-C."""
+    """End the process with one line for an `InputError`, a file-system error, lack of memory or Ctrl-C."""
     try:
         yield
-    except (InputError, OSError, MemoryError) as error:
+    except (InputError, OSError, MemoryError, ImportError) as error:
+        if isinstance(error, ImportError) and not is_lack_of_memory(error):
+            raise
         sys.exit(_line(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -38,14 +43,15 @@ def one_line_errors() -> Iterator[None]:
 
 
 @contextmanager
-def interrupted_at_once(output: int = 2) -> Iterator[None]:
-    """End the process at Ctrl-C, with one word to a file descriptor and exit code 130, and unwind nothing.
+def interrupted_at_once(release: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """End the process at Ctrl-C, with one word, exit code 130 and no unwinding, after a call of `release`.
 
     For TensorFlow, imported or computing: an exception raised within it may be lost, or leave damaged memory behind.
     """
 
     def end(*_: object) -> None:
-        os.write(output, b"\ninterrupted\n" if os.isatty(output) else b"interrupted\n")
+        release()
+        os.write(2, b"\ninterrupted\n" if os.isatty(2) else b"interrupted\n")
         os._exit(130)
 
     before = signal.signal(signal.SIGINT, end)
@@ -55,19 +61,23 @@ def interrupted_at_once(output: int = 2) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-@contextmanager
-def remedied(remedy: str) -> Iterator[None]:
-    """Add a remedy to the message of an `InputError`."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{error}; {remedy}") from None
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out, also where an import says so only in its text."""
+    return isinstance(error, MemoryError) or (isinstance(error, ImportError) and _not_mapped(error) is not None)
+
+
+def _not_mapped(error: ImportError) -> str | None:
+    """Find the line about a library that was not loaded into memory."""
+    lines = str(error).splitlines()
+    return next((line.strip() for line in lines if any(text in line.lower() for text in _NOT_MAPPED)), None)
 
 
 def _line(error: BaseException) -> str:
     message = " ".join(str(error).split()) or "out of memory"
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         message += "; make room and run `dvc repro` again"
+    if isinstance(error, ImportError):
+        message = f"out of memory, or a file system mounted noexec: {_not_mapped(error)}"
     return f"error: {message}"
 
 
@@ -75,7 +85,7 @@ def _tell(kind: type[BaseException], error: BaseException, traceback: TracebackT
     """Keep to one line before `one_line_errors` can: while a stage is still being imported."""
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
-    elif isinstance(error, OSError):
+    elif isinstance(error, OSError) or is_lack_of_memory(error):
         print(_line(error), file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)

@@ -4,38 +4,70 @@ One thread an operation and as many operations at once as there are cores: no su
 """
 
 import os
+import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
-from stages.errors import interrupted_at_once
+from stages.errors import interrupted_at_once, is_lack_of_memory
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other projects prefer
+
+# Keras takes no setting from the user's other projects, and finds no folder to write its own to.
+for name in [name for name in os.environ if name.startswith("KERAS_")]:
+    del os.environ[name]
+os.environ.update(KERAS_BACKEND="tensorflow", KERAS_HOME=os.devnull)
+
+HOLD = "import sys; sys.stderr.buffer.write(sys.stdin.buffer.read())"
 
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Hold back what is written to file descriptor 2, from C++ too, and show it only if the block fails."""
+    """Hold back what is written to file descriptor 2, from C++ too, and show it only if the block fails.
+
+    A child process holds the text. It shows the text even where C++ aborts this process, as on a processor without AVX.
+    """
     sys.stderr.flush()
-    with (
-        os.fdopen(os.dup(2), "wb", buffering=0) as terminal,
-        tempfile.TemporaryFile() as held,
-        interrupted_at_once(terminal.fileno()),
-    ):
-        os.dup2(held.fileno(), 2)
-        try:
+    terminal = os.dup(2)
+    held, end = os.pipe()
+    # In a session of its own, where Ctrl-C does not reach it.
+    child = subprocess.Popen([sys.executable, "-ISc", HOLD], stdin=held, start_new_session=True)  # noqa: S603
+    os.dup2(end, 2)
+    os.close(held)
+    os.close(end)
+
+    def drop() -> None:
+        child.kill()
+        os.dup2(terminal, 2)
+
+    try:
+        with interrupted_at_once(drop):
             yield
-        except BaseException:
-            held.seek(0)
-            terminal.write(held.read())
-            raise
-        finally:
-            os.dup2(terminal.fileno(), 2)
+        drop()
+    except BaseException as error:
+        if is_lack_of_memory(error):
+            drop()
+        os.dup2(terminal, 2)  # the end of what the child reads
+        raise
+    finally:
+        child.wait()
+        os.close(terminal)
 
 
-with _quiet_stderr():
+@contextmanager
+def _without_matplotlib() -> Iterator[None]:
+    """Keep TensorFlow and Keras from importing Matplotlib, which fails with the settings of some notebooks."""
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    modules.setdefault("matplotlib", None)
+    try:
+        yield
+    finally:
+        if modules["matplotlib"] is None:
+            del modules["matplotlib"]
+
+
+with _quiet_stderr(), _without_matplotlib():
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")
@@ -46,9 +78,6 @@ with _quiet_stderr():
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     tf.zeros(1)
 
-import keras  # noqa: E402 - after TensorFlow, whose noise it would repeat
-
-keras.config.set_floatx("float32")
-keras.config.set_image_data_format("channels_last")
+    import keras  # after TensorFlow's settings
 
 __all__ = ["keras", "tf"]

@@ -10,7 +10,13 @@ from tools import ROOT
 
 @pytest.mark.parametrize(
     "error",
-    [InputError("a.npz: expected this,\n found that"), OSError(28, "No space left on device", "a.npz"), MemoryError()],
+    [
+        InputError("a.npz: expected this,\n found that"),
+        OSError(28, "No space left on device", "a.npz"),
+        MemoryError(),
+        ImportError("a long text\n\nOriginal error was: a.so: failed to map segment from shared object"),
+        ImportError("a.so: cannot allocate memory in static TLS block"),
+    ],
 )
 def test_a_foreseen_error_ends_with_one_line(error: Exception) -> None:
     with pytest.raises(SystemExit) as end, one_line_errors():
@@ -20,6 +26,38 @@ def test_a_foreseen_error_ends_with_one_line(error: Exception) -> None:
     assert end.value.code.startswith("error: ")
     assert len(end.value.code) > len("error: ")
     assert "\n" not in end.value.code
+
+
+def test_lack_of_memory_for_a_library_is_named() -> None:
+    with pytest.raises(SystemExit) as end, one_line_errors():
+        raise ImportError("Advice:\n  read it\n\nOriginal error was: a.so: failed to map segment from shared object\n")
+    assert end.value.code == (
+        "error: out of memory, or a file system mounted noexec: "
+        "Original error was: a.so: failed to map segment from shared object"
+    )
+
+
+@pytest.mark.parametrize(
+    ("raised", "printed"),
+    [
+        ("MemoryError", "error: out of memory\n"),
+        ("OSError(28, 'No space left on device')", "error: [Errno 28] No space left on device; make room and run"),
+        ("ImportError('a.so: failed to map segment from shared object')", "error: out of memory, or"),
+        ("KeyboardInterrupt", "interrupted\n"),
+    ],
+)
+def test_what_ends_an_import_is_told_in_one_line(raised: str, printed: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import stages.errors\nraise {raised}"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr.startswith(printed)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_missing_package_keeps_its_traceback() -> None:
+    with pytest.raises(ImportError), one_line_errors():
+        raise ImportError("no module named a")
 
 
 def test_a_remedy_is_appended() -> None:
