@@ -1,11 +1,12 @@
 """Files and folders that appear whole or not at all."""
 
+import fcntl
 import os
-import re
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,21 +18,41 @@ from stages.errors import InputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write a file or folder to, and move it there once the block has succeeded."""
+    """Give a path on the same disk to write a file or folder to, and move it to `path` once the block has succeeded."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    temporary, old = (path.with_name(_temporary_name(path, f"{os.getpid()}{mark}")) for mark in ("", "-old"))
-    try:
+    with _folder_beside(path) as folder:
+        temporary = folder / path.name  # with its suffix, by which some libraries choose the format
         yield temporary
         for file in temporary.rglob("*") if temporary.is_dir() else [temporary]:
             with file.open("rb") as written:
                 os.fsync(written.fileno())
         if path.is_dir():
-            path.replace(old)
+            path.replace(folder / f"{path.name}.old")
         temporary.replace(path)
+
+
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    """Make a hidden folder for this block alone, and remove those that killed processes left.
+
+    A file in the folder is locked by the operating system as long as its process lives, whatever the container. Where
+    locks are not supported, as on some network disks, no other folder is removed.
+    """
+    start, lock_name = f".{path.stem}.unfinished-", f"{path.name}.lock"
+    for other in path.parent.iterdir():
+        if other.name.startswith(start) and other.name.endswith(path.suffix):
+            with suppress(OSError), (other / lock_name).open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(other)
+    folder = Path(tempfile.mkdtemp(path.suffix, start, path.parent))
+    try:
+        with (folder / f"{path.name}.new").open("w") as lock:
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            Path(lock.name).rename(folder / lock_name)  # locked before another process can find it
+            yield folder
     finally:
-        _remove(temporary)
-        _remove(old)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_text(path: Path) -> str:
@@ -60,34 +81,3 @@ def load_arrays(source: Path | BinaryIO, *names: str) -> list[NDArray[Any]]:
                 if file.read():
                     raise ValueError(f"more in {name} than its header says")
     return arrays
-
-
-def _temporary_name(path: Path, process: str) -> str:
-    """Keep the suffix, by which some libraries choose the format."""
-    return f".{path.stem}.{process}{path.suffix}"
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove what processes that were killed left half written."""
-    name = re.compile(re.escape(_temporary_name(path, "@")).replace("@", r"(\d+)(-old)?"))
-    for other in path.parent.iterdir():
-        # Its own number is that of an earlier process: in a container they begin anew.
-        if (found := name.fullmatch(other.name)) and (int(found[1]) == os.getpid() or not _is_alive(int(found[1]))):
-            _remove(other)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # another user's
-    return True

@@ -1,9 +1,40 @@
+import fcntl
+import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from stages.files import replacing
+from tests.conftest import ROOT
+
+
+def write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def start_writing(path: Path, *command: str) -> subprocess.Popen[str]:
+    """Start a process that has written half of a file, and writes the rest once it gets a line."""
+    program = f"""
+from pathlib import Path
+from stages.files import replacing
+with replacing(Path({str(path)!r})) as temporary, temporary.open("w") as file:
+    file.write("first half, ")
+    file.flush()
+    print("half", flush=True)
+    input()
+    file.write("second half")
+"""
+    process = subprocess.Popen(
+        [*command, sys.executable, "-c", program],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stdout.readline() == "half\n"
+    return process
 
 
 def test_the_file_appears_once_the_block_succeeded(tmp_path: Path) -> None:
@@ -31,19 +62,61 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    (tmp_path / f".table.{ended.pid}.csv").write_text("ha")
-    (tmp_path / f".folder.{ended.pid}").mkdir()
-    of_others = {tmp_path / ".table.1.csv", tmp_path / ".table.old.csv", tmp_path / f".other.{ended.pid}.csv"}
-    for other in of_others:
-        other.write_text("at work")
-    with replacing(tmp_path / "table.csv") as temporary:
-        temporary.write_text("whole")
-    with replacing(tmp_path / "folder") as temporary:
-        temporary.mkdir()
-    assert set(tmp_path.iterdir()) == {tmp_path / "table.csv", tmp_path / "folder", *of_others}
+@pytest.mark.parametrize("name", ["table.csv", "folder"])
+def test_what_a_killed_process_left_is_removed_by_the_next(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    process = start_writing(path)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (left,) = tmp_path.iterdir()
+    assert left.match(f".{path.stem}.unfinished-*{path.suffix}")
+    others = {tmp_path / other for other in (f".{path.stem}.1{path.suffix}", f".{path.stem}.old{path.suffix}")}
+    for other in others:
+        other.write_text("of the user")
+    write(tmp_path / "other.csv", "whole")
+    assert left.exists()
+    write(path, "whole")
+    assert set(tmp_path.iterdir()) == {path, tmp_path / "other.csv", *others}
+
+
+# A container counts its processes anew.
+CONTAINER = ("unshare", "--pid", "--fork", "--kill-child")
+HAS_CONTAINERS = subprocess.run([*CONTAINER, "true"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [(), pytest.param(CONTAINER, marks=pytest.mark.skipif(not HAS_CONTAINERS, reason="needs the rights of root"))],
+)
+def test_two_at_once_each_write_a_whole_file(command: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    first, second = start_writing(path, *command), start_writing(path, *command)
+    write(path, "third")
+    assert path.read_text() == "third"
+    for process in (first, second):
+        process.communicate("\n")
+        assert process.returncode == 0
+        assert path.read_text() == "first half, second half"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_where_locks_are_not_supported_nothing_of_others_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(95, os.strerror(95))
+
+    path = tmp_path / "table.csv"
+    process = start_writing(path)
+    process.kill()
+    process.communicate()
+    (left,) = tmp_path.iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", unsupported)
+        write(path, "whole")
+    assert set(tmp_path.iterdir()) == {path, left}
+    write(path, "whole")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
@@ -52,3 +125,14 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
             temporary.mkdir()
             (temporary / name).touch()
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["second"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_the_mode_of_a_file_and_a_folder_is_the_usual(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "new file", "whole")
+    with replacing(tmp_path / "new folder") as temporary:
+        temporary.mkdir()
+    for kind in ("file", "folder"):
+        assert (tmp_path / f"new {kind}").stat().st_mode == (tmp_path / kind).stat().st_mode
