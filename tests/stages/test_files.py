@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.files import replacing
-from tests.conftest import ROOT
+from tools import ROOT
 
 
 def write(path: Path, text: str) -> None:
