@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from stages import dataset, mnist
+from stages import dataset, download, mnist
 from stages.dataset import Dataset
 from stages.errors import InputError, one_line_errors
 from stages.files import replacing
@@ -30,8 +30,8 @@ def main() -> None:
 
 def mnist_images() -> tuple[Dataset, Dataset]:
     """Fetch the four official files into data/raw and read the 60,000 and the 10,000 images."""
-    with mnist.cache_folder() as cache:
-        fill_raw(mnist.fetch(mnist.FILES, mnist.sources(), cache=cache))
+    with download.cache_folder() as cache:
+        fill_raw(download.fetch(mnist.FILES, download.sources(), cache=cache))
     return (
         _read_normalized(mnist.TRAIN_IMAGES, mnist.TRAIN_LABELS),
         _read_normalized(mnist.TEST_IMAGES, mnist.TEST_LABELS),

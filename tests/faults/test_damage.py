@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import mnist
+from stages import download, mnist
 from stages.errors import InputError
 from tests.clones import OUTPUTS, Clone
 from tests.faults.pipeline import SAMPLE
@@ -68,9 +68,9 @@ def test_a_damaged_source_file_is_refused_and_a_whole_one_taken(name: str, tmp_p
         (bad / name).write_bytes(whole)
         damage(bad / name)
         with pytest.raises(InputError, match=f"{name}: no source has it"):
-            mnist.fetch([file], [str(bad)], cache=cache, retries=0)
+            download.fetch([file], [str(bad)], cache=cache, retries=0)
         assert list(cache.iterdir()) == []
-        (path,) = mnist.fetch([file], [str(bad), str(good)], cache=cache, retries=0)
+        (path,) = download.fetch([file], [str(bad), str(good)], cache=cache, retries=0)
         assert path.read_bytes() == whole
 
 
@@ -85,7 +85,7 @@ def test_a_file_damaged_in_the_download_cache_is_fetched_anew(damage: Damage, tm
     good = tmp_path / "good"
     good.mkdir()
     (good / file.name).write_bytes(whole)
-    (path,) = mnist.fetch([file], [str(good)], cache=tmp_path / "cache")
+    (path,) = download.fetch([file], [str(good)], cache=tmp_path / "cache")
     damage(path)
-    assert mnist.fetch([file], [str(good)], cache=tmp_path / "cache") == [path]
+    assert download.fetch([file], [str(good)], cache=tmp_path / "cache") == [path]
     assert path.read_bytes() == whole

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from stages import dataset, mnist, prepare
+from stages import dataset, download, mnist, prepare
 from stages.dataset import Dataset
 from stages.errors import InputError
 from tests.clones import Clone
@@ -124,7 +124,7 @@ def test_a_cache_that_has_the_files_is_not_written_to(
 ) -> None:
     write_params(small_mnist.parent, prepare__dataset="mnist", prepare__validation_size=50)
     prepare.main()
-    with mnist.cache_folder() as cache:
+    with download.cache_folder() as cache:
         assert {path.name for path in cache.iterdir()} == {file.name for file in mnist.FILES}
     before = cache.stat().st_mtime_ns
     monkeypatch.setenv("MNIST_MIRROR", "/none")
@@ -139,10 +139,10 @@ def test_a_cache_that_has_the_files_is_not_written_to(
 STAGE = """
 import json
 from pathlib import Path
-from stages import mnist, prepare
+from stages import download, mnist, prepare
 from stages.errors import one_line_errors
 
-mnist.MIRRORS = ()
+download.MIRRORS = ()
 mnist.FILES = [mnist.IdxFile(**file) for file in json.loads(Path("files.json").read_text())]
 mnist.TRAIN_IMAGES, mnist.TRAIN_LABELS, mnist.TEST_IMAGES, mnist.TEST_LABELS = mnist.FILES
 with one_line_errors():
@@ -286,7 +286,7 @@ def test_no_network_is_one_clear_line(in_empty_folder: Path) -> None:
     assert done.returncode == 1
     (error,) = done.stderr.splitlines()
     assert error.startswith("error: train-images-idx3-ubyte.gz: no source has it")
-    for words in ("No such file", *mnist.MIRRORS, "MNIST_MIRROR", "dvc pull", "make demo"):
+    for words in ("No such file", *download.MIRRORS, "MNIST_MIRROR", "dvc pull", "make demo"):
         assert words in error
     assert "Traceback" not in done.stderr
     assert not (in_empty_folder / "data").exists()
