@@ -25,7 +25,7 @@ from tools.bench.measure import environment, run
 RUNS = Path("reports/benchmarks/recipes")
 TABLE = Path("reports/benchmarks/recipes.md")
 
-# As `dvc exp run` takes them after -S; README.md has the commands.
+# As `dvc exp run` takes them after -S; docs/recipes.md has the commands.
 RECIPES: Mapping[str, Sequence[str]] = {
     "reference": ("prepare.validation_size=0", "train.batch_size=32", "train.warmup=0", "train.decay=0"),
     "default": (),

@@ -1,4 +1,4 @@
-"""The README's pictures of `dvc plots show` and `make report`, of the committed run: `make screenshots`."""
+"""The pictures in docs/ of `dvc plots show` and `make report`, of the committed run: `make screenshots`."""
 
 import shutil
 import subprocess
