@@ -33,8 +33,8 @@ def one_line_errors() -> Iterator[None]:
     """End the process with one line for an `InputError`, a file-system error, lack of memory or Ctrl-C."""
     try:
         yield
-    except (InputError, OSError, MemoryError, ImportError) as error:
-        if isinstance(error, ImportError) and not is_lack_of_memory(error):
+    except Exception as error:
+        if not needs_one_line(error):
             raise
         sys.exit(_line(error))
     except KeyboardInterrupt:
@@ -61,9 +61,11 @@ def interrupted_at_once(release: Callable[[], object] = lambda: None) -> Iterato
         signal.signal(signal.SIGINT, before)
 
 
-def is_lack_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out, also where an import says so only in its text."""
-    return isinstance(error, MemoryError) or (isinstance(error, ImportError) and _not_mapped(error) is not None)
+def needs_one_line(error: BaseException) -> bool:
+    """Tell whether a line says all of an error: the input, the file system or lack of memory, not the code."""
+    if isinstance(error, ImportError):
+        return _not_mapped(error) is not None
+    return isinstance(error, (InputError, OSError, MemoryError))
 
 
 def _not_mapped(error: ImportError) -> str | None:
@@ -85,7 +87,7 @@ def _tell(kind: type[BaseException], error: BaseException, traceback: TracebackT
     """Keep to one line before `one_line_errors` can: while a stage is still being imported."""
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
-    elif isinstance(error, OSError) or is_lack_of_memory(error):
+    elif needs_one_line(error):
         print(_line(error), file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)

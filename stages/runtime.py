@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-from stages.errors import interrupted_at_once, is_lack_of_memory
+from stages.errors import interrupted_at_once, needs_one_line
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -46,7 +46,7 @@ def _quiet_stderr() -> Iterator[None]:
             yield
         drop()
     except BaseException as error:
-        if is_lack_of_memory(error):
+        if needs_one_line(error):
             drop()
         os.dup2(terminal, 2)  # the end of what the child reads
         raise

@@ -76,8 +76,9 @@ def test_ctrl_c_during_the_import_ends_with_one_word(tmp_path: Path) -> None:
     assert import_of("signal.raise_signal(signal.SIGINT)", tmp_path) == (130, "interrupted\n")
 
 
-def test_lack_of_memory_during_the_import_ends_with_one_line(tmp_path: Path) -> None:
+def test_lack_of_memory_or_disk_during_the_import_ends_with_one_line(tmp_path: Path) -> None:
     assert import_of("raise MemoryError", tmp_path) == (1, "error: out of memory\n")
+    assert import_of("raise OSError('no room')", tmp_path) == (1, "error: no room\n")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit holds for nothing")
