@@ -1,4 +1,4 @@
-"""The .keras file: written with repeatable bytes, read as data from a stranger."""
+"""models/lstm.keras: saved with the same bytes each time, and loaded as untrusted data."""
 
 import json
 import zipfile
@@ -16,7 +16,7 @@ PATH = Path("models/lstm.keras")
 
 
 def save(model: "keras.Model", path: Path = PATH) -> None:
-    """Save a model without what Keras adds anew on every save: zip times, the date, and memory addresses."""
+    """Save a model without the parts that differ between saves: zip times, the date, and memory addresses."""
     with replacing(path) as temporary:
         model.save(temporary)
         with zipfile.ZipFile(temporary) as archive:
@@ -27,7 +27,7 @@ def save(model: "keras.Model", path: Path = PATH) -> None:
         members["config.json"] = json.dumps(_without_addresses(json.loads(members["config.json"]))).encode()
         with zipfile.ZipFile(temporary, "w") as archive:
             for name, content in members.items():
-                # A ZipInfo made by hand is dated 1980-01-01.
+                # A new ZipInfo has the date 1980-01-01.
                 archive.writestr(zipfile.ZipInfo(name), content)
 
 
@@ -47,7 +47,7 @@ def load(path: Path = PATH) -> "keras.Model":
 
     Raises `InputError` if the file is missing, damaged, unsafe, or does not map (n, 28, 28) pixels to (n, 10).
     """
-    from stages.runtime import keras  # noqa: PLC0415 - who only needs the path starts without TensorFlow
+    from stages.runtime import keras  # noqa: PLC0415 - modules that only need the path start without TensorFlow
 
     if not path.exists():
         raise InputError(f"{path}: not found; make it with `dvc repro train` or fetch it with `dvc pull`")

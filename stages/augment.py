@@ -1,6 +1,6 @@
-"""Random changes to training images: each is shifted, turned, sheared and scaled, and bent like rubber.
+"""Random changes to training images: shift, rotation, shear, scale and elastic deformation.
 
-The last is the elastic deformation of Simard, Steinkraus and Platt, "Best Practices for Convolutional Neural Networks
+Source of the elastic deformation: Simard, Steinkraus and Platt, "Best Practices for Convolutional Neural Networks
 Applied to Visual Document Analysis", ICDAR 2003.
 """
 
@@ -18,9 +18,9 @@ COLUMNS, ROWS = np.meshgrid(np.arange(dataset.SIDE, dtype=np.float32), np.arange
 
 
 def augmented(images: tf.Tensor, params: Augment, *, seed: tf.Tensor) -> tf.Tensor:
-    """Change each image of a batch (n, 28, 28) at random; two integers as `seed` decide how.
+    """Change each image of a batch (n, 28, 28) at random. The seed, two integers, decides the changes.
 
-    Pixels are interpolated linearly; what comes in from outside is background.
+    Pixels are interpolated linearly. Pixels from outside the image are background.
     """
     if not any(params.model_dump().values()):
         return images
@@ -36,7 +36,7 @@ def augmented(images: tf.Tensor, params: Augment, *, seed: tf.Tensor) -> tf.Tens
 def affine_maps(count: tf.Tensor, params: Augment, *, seed: tf.Tensor) -> tf.Tensor:
     """Draw maps from output to input pixels, as (count, 6): x' = a x + b y + c, y' = d x + e y + f.
 
-    Each is uniform within the ranges of `params`, about the centre of the image.
+    Shift, rotation, shear and scale are uniform within the ranges of `params`, about the centre of the image.
     """
     uniform = tf.random.stateless_uniform((6, count), seed, -1.0, 1.0)
     right, down = params.shift * uniform[0], params.shift * uniform[1]
@@ -57,17 +57,17 @@ def smooth_noise(count: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
     distance = np.subtract.outer(np.arange(dataset.SIDE), np.arange(dataset.SIDE))
     smooth = np.exp(-((distance / SMOOTHNESS) ** 2) / 2)
     smooth = (smooth / np.linalg.norm(smooth, axis=1, keepdims=True)).astype(np.float32)
-    # Of variance 1, as `smooth` keeps it.
+    # Noise of variance 1. Smoothing keeps the variance.
     noise = tf.random.stateless_uniform((count, dataset.SIDE, dataset.SIDE), seed, -(3**0.5), 3**0.5)
-    # Along the columns and then along the rows, each as one product.
+    # Smooth along the columns and then along the rows, with one matrix product each.
     noise = tf.reshape(tf.reshape(noise, (-1, dataset.SIDE)) @ smooth.T, (-1, dataset.SIDE, dataset.SIDE))
     return tf.linalg.matmul(smooth, noise)
 
 
 def sampled(images: tf.Tensor, right: tf.Tensor, down: tf.Tensor) -> tf.Tensor:
-    """Read images (n, 28, 28) between their pixels, at positions (n, 28, 28) from the upper left one's centre."""
+    """Interpolate images (n, 28, 28) at positions (n, 28, 28), measured from the centre of the upper left pixel."""
     side = dataset.SIDE + 2
-    # With a border of background, and beyond that none: what lies further out reads the border.
+    # The image gets a border of one background pixel. Positions further out read the border.
     right, down = (tf.clip_by_value(position + 1, 0, side - 1.001) for position in (right, down))
     left, top = tf.floor(right), tf.floor(down)
     right, down = right - left, down - top

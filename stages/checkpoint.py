@@ -1,9 +1,9 @@
-"""Training that was interrupted goes on after its last finished epoch, and ends with the same bytes.
+"""Checkpoints: an interrupted training continues after its last finished epoch, and ends with the same bytes.
 
-A checkpoint holds what decides about the epochs to come: the variables of network and optimizer, and the history.
-(Order, augmentation and dropout follow from the seed and the number of the epoch and step.) Its name is a hash of all
-that training reads, so that it belongs to exactly these inputs. It lies beside the temporary files that DVC keeps in
-the repository, where it survives the folder of an experiment.
+A checkpoint holds the state that later epochs depend on: the variables of network and optimizer, and the history.
+(Order, augmentation and dropout depend only on the seed and the number of the epoch and step.) The name of a checkpoint
+is a hash of all inputs of the training, so a checkpoint is used with exactly these inputs. Checkpoints lie in the
+repository's folder for DVC's temporary files. There they survive the temporary folder of an experiment.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ from stages.runtime import keras
 
 FOLDER = Path(".dvc/tmp/checkpoints")
 
-# The code of a training, which are its `deps` in dvc.yaml: a checkpoint belongs to these files as they are.
+# The modules that training depends on, as in its `deps` in dvc.yaml. A checkpoint is valid for their exact content.
 CODE = (
     "archive",
     "augment",
@@ -49,7 +49,7 @@ CODE = (
 
 
 def key(params: Params, training: Dataset, validation: Dataset, environment: Environment) -> str:
-    """Hash everything that decides about a training: parameters, environment, code and data."""
+    """Hash all inputs of a training: parameters, environment, code and data."""
     digest = hashlib.sha256()
     for part in _inputs(params, training, validation, environment):
         digest.update(hashlib.sha256(part).digest())
@@ -69,13 +69,13 @@ def _inputs(
 
 
 class Checkpoint:
-    """The checkpoint of one training, held by one process at a time.
+    """The checkpoint of one training, locked by one process at a time.
 
-    Raises `InputError` where another process holds it. The lock is the operating system's and ends with its holder.
+    Raises `InputError` if another process holds the lock. The operating system releases the lock when its process ends.
     """
 
     def __init__(self, key: str) -> None:
-        # DVC names the repository itself where it runs an experiment in a folder of its own.
+        # If DVC runs an experiment in a temporary folder, DVC_ROOT names the repository.
         self.path = Path(os.environ.get("DVC_ROOT", ".")) / FOLDER / f"{key}.npz"
         self._lock_path = self.path.with_suffix(".lock")
 
@@ -95,7 +95,7 @@ class Checkpoint:
             lock = self._lock_path.open("a+", encoding="utf-8")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Its last holder may have removed the file after it was opened here.
+                # The last holder may have removed the file after this process opened it.
                 if os.path.samestat(os.fstat(lock.fileno()), self._lock_path.stat()):
                     return lock
             except FileNotFoundError:
@@ -105,13 +105,13 @@ class Checkpoint:
                     lock.seek(0)
                     holder = lock.read().strip()
                 raise InputError(
-                    f"the same training is under way in process {holder}: wait until it ends, or end it with "
+                    f"the same training already runs in process {holder}: wait until it ends, or end it with "
                     f"`kill {holder}`, and run `dvc repro` again"
                 ) from None
             lock.close()
 
     def restore(self, state: Sequence[keras.Variable]) -> list[Epoch]:
-        """Set variables to what was saved last, and return the epochs until then: none where nothing was saved."""
+        """Restore variables from the checkpoint, and return its epochs: none if there is no usable checkpoint."""
         names = [str(number) for number in range(len(state))]
         try:
             rows, *values = load_arrays(self.path, "history", *names)
@@ -124,22 +124,22 @@ class Checkpoint:
         except FileNotFoundError:
             others = len(list(self.path.parent.glob("[!.]*.npz")))
             if others:
-                print(f"training afresh: the checkpoints in {self.path.parent} are of other inputs ({others})")
+                print(f"starting at epoch 1: the checkpoints in {self.path.parent} have other inputs ({others})")
             return []
         except Exception as error:  # noqa: BLE001 - whatever a damaged file makes NumPy raise
-            print(f"training afresh: the checkpoint {self.path} is damaged ({error})")
+            print(f"starting at epoch 1: the checkpoint {self.path} is damaged ({error})")
             return []
         for variable, value in zip(state, values, strict=True):
             variable.assign(value)
-        print(f"going on after epoch {len(history)}, from {self.path}")
+        print(f"continuing after epoch {len(history)}, from {self.path}")
         return history
 
     def save(self, state: Iterable[keras.Variable], history: Sequence[Epoch]) -> None:
-        """Keep variables and epochs for a process that goes on from here."""
+        """Save variables and epochs, so that a later process can continue the training."""
         arrays = {str(number): np.asarray(variable) for number, variable in enumerate(state)}
         with replacing(self.path) as temporary:
             np.savez(temporary, allow_pickle=False, history=np.array(history, np.float64), **arrays)
 
     def remove(self) -> None:
-        """Leave nothing behind, once training has ended."""
+        """Remove the checkpoint of a finished training."""
         self.path.unlink(missing_ok=True)

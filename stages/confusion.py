@@ -25,7 +25,7 @@ def count(actual: ArrayLike, predicted: ArrayLike) -> Counts:
 
 
 def save(counts: Counts, path: Path = PATH) -> None:
-    """Write a row an actual digit."""
+    """Write one row for each actual digit."""
     table = pd.DataFrame(counts, columns=DIGITS)
     table.insert(0, ACTUAL, range(CLASSES))
     csv_table.save(table, path, float_format="%d")
@@ -34,7 +34,7 @@ def save(counts: Counts, path: Path = PATH) -> None:
 def parse(text: str, name: str) -> Counts:
     """Read what `save` wrote.
 
-    Raises `InputError` with `name` if it is anything else.
+    Raises `InputError` with `name` if the text is anything else.
     """
     table = csv_table.parse(text, name, (ACTUAL, *DIGITS))
     counts = table[DIGITS]

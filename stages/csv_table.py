@@ -1,4 +1,4 @@
-"""CSV files of reports/: written whole with repeatable bytes, read with the columns that the reader needs."""
+"""CSV files in reports/: saved whole and with the same bytes each time, loaded with the columns that a reader needs."""
 
 import io
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ def save(table: pd.DataFrame, path: Path, *, float_format: str) -> None:
 
 
 def parse(text: str, name: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a table of at least one row that has these columns; others may stand beside them.
+    """Read a table that has these columns and at least one row. Other columns are allowed.
 
-    Raises `InputError` with `name` if it is anything else.
+    Raises `InputError` with `name` if the text is anything else.
     """
     try:
         table = pd.read_csv(io.StringIO(text))

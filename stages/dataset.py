@@ -1,4 +1,4 @@
-"""The .npz files between the stages: labelled images, normalized."""
+"""The .npz files that pass between stages: normalized images and their labels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ TEST = Path("data/processed/test.npz")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of digits and what they show."""
+    """Images of digits and their labels."""
 
     images: NDArray[np.float32]  # (n, 28, 28), 0 is background and 1 is ink
     labels: NDArray[np.uint8]  # (n,), 0-9
@@ -30,7 +30,7 @@ class Dataset:
 
 
 def save(dataset: Dataset, path: Path) -> None:
-    """Write an uncompressed .npz, whose bytes depend on no zlib: the same data is the same file everywhere."""
+    """Write an uncompressed .npz. No zlib is involved, so the same data gives the same file everywhere."""
     with replacing(path) as temporary:
         np.savez(temporary, images=dataset.images, labels=dataset.labels)
 

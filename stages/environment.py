@@ -1,4 +1,4 @@
-"""models/environment.json: what decides about the bits of a training beside its inputs: processor and packages."""
+"""models/environment.json: processor and packages, which affect a training's last bits as its inputs do."""
 
 import json
 import platform
@@ -12,14 +12,14 @@ from stages.files import replacing
 
 PATH = Path("models/environment.json")
 
-# Sets of instructions for which TensorFlow's kernels have code of their own.
+# Instruction sets for which TensorFlow has special kernels.
 INSTRUCTIONS = {"avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve"}
 
 Environment = dict[str, str]
 
 
 def describe() -> Environment:
-    """Describe processor and packages, without times and names of hosts or people."""
+    """Describe processor and packages, without times, host names and user names."""
     from stages.runtime import tf  # noqa: PLC0415 - readers of the record start without TensorFlow
 
     cpu = cpuinfo()
@@ -37,7 +37,7 @@ def describe() -> Environment:
 
 
 def cpuinfo() -> dict[str, str]:
-    """Read what Linux tells of the first core; empty elsewhere."""
+    """Read what Linux reports about the first core. Return an empty dictionary on other systems."""
     try:
         first, *_ = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")
     except FileNotFoundError:
@@ -54,9 +54,9 @@ def save(environment: Environment, path: Path = PATH) -> None:
 def parse(text: str, name: str) -> Environment:
     """Read what `save` wrote.
 
-    Raises `InputError` with `name` if it is anything else.
+    Raises `InputError` with `name` if the text is anything else.
     """
     try:
         return TypeAdapter(Environment).validate_json(text)
     except ValidationError as invalid:
-        raise InputError(f"{name}: expected names and texts in JSON ({invalid.errors()[0]['msg']})") from None
+        raise InputError(f"{name}: expected a JSON object of texts ({invalid.errors()[0]['msg']})") from None

@@ -16,7 +16,7 @@ from stages.report import Digit, Part, Report, Size, Test
 
 
 def main() -> None:
-    load_params()  # a stage that runs checks the whole file, whether it reads a parameter or not
+    load_params()  # checks the whole file, although this stage reads no parameter
     network = archive.load()
     epochs = history.load()
     train, validation, test = (dataset.load(path) for path in (dataset.TRAIN, dataset.VALIDATION, dataset.TEST))
@@ -39,7 +39,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of a model after its evaluation."""
+    """The results of an evaluation."""
 
     report: Report
     predictions: pd.DataFrame  # of the test images
@@ -49,7 +49,7 @@ class Evaluation:
 def evaluate(predict: Predictor, train: Dataset, validation: Dataset, test: Dataset, size: Size) -> Evaluation:
     """Measure a model on the three sets.
 
-    Raises `InputError` if its outputs are not probabilities.
+    Raises `InputError` if the model's outputs are not probabilities.
     """
     of_train, of_validation, of_test = (
         metrics.checked(predict(part.images), str(archive.PATH)) for part in (train, validation, test)
@@ -72,7 +72,7 @@ def measure(labels: metrics.Labels, probabilities: metrics.Probabilities) -> Par
 
 
 def measure_test(labels: metrics.Labels, probabilities: metrics.Probabilities) -> Test:
-    """Measure everything that is reported of a test set. A digit that is never predicted has precision 0."""
+    """Compute all metrics of a test set. A digit that is never predicted has precision 0."""
     predicted = probabilities.argmax(axis=1)
     per_class: tuple[NDArray[np.float64], ...] = precision_recall_fscore_support(
         labels, predicted, labels=range(CLASSES), zero_division=0

@@ -1,22 +1,22 @@
-"""Loss and gradients of the network, computed faster on a CPU than by its own layers.
+"""Compute loss and gradients of the network faster on a CPU than the stock Keras layers do.
 
-The network stays a stack of stock Keras layers, whose variables are read here and trained by the caller. Only the way
-from images to gradients is written out:
+The network stays a stack of stock Keras layers. This module reads their variables, and the caller trains them. Only the
+computation from images to gradients is written here:
 
-- The loop over time is unrolled, and each step is one matrix product `[x, h] @ [W; U]` forward and one backward. The
-  weights' gradients of all steps are one product after the loop, where autodiff of the stock layer makes a small
-  product and an addition a step.
-- The rest of a step is element-wise and one `tf.function`, traced and differentiated by autodiff once for all steps,
-  so that tracing is quick and any activation works.
-- A batch is cut into a fixed number of shards, chains of operations that run side by side, each on one core. What they
-  yield is added in a fixed order: the bits depend on `SHARDS` and never on the number of cores.
-- Dropout masks follow from a seed alone, so that nothing has to be kept to go on from a given step.
-- With `precision` bfloat16 factors and results of the LSTM layers' products have 8 significant bits: half the time of a
-  product where the processor multiplies such numbers (AMX, AVX512-BF16), more where it does not. Weights, states,
-  element-wise steps and dense layers stay float32.
+- The loop over time is unrolled. Each step is one matrix product `[x, h] @ [W; U]` forward and one backward. One
+  product after the loop computes the weights' gradients of all steps. Autodiff of the stock layer computes a small
+  product and an addition for each step instead.
+- The rest of a step is element-wise and one `tf.function`. It is traced and differentiated by autodiff once for all
+  steps. So tracing is quick, and any activation works.
+- A batch is split into a fixed number of shards, which run side by side, each on one core. Their results are added in a
+  fixed order. So the bits depend on `SHARDS` and never on the number of cores.
+- Dropout masks depend only on a seed. So training can continue from a given step without any saved state of dropout.
+- With `precision` bfloat16, factors and results of the LSTM layers' products have 8 significant bits. A product takes
+  half the time on a processor that multiplies such numbers (AMX, AVX512-BF16), and more time on others. Weights,
+  states, element-wise steps and dense layers stay float32.
 
-On two cores of an AMD EPYC (Zen 4) this learns from 1.5 to 1.6 times as many images a second as Keras's `fit` at the
-same batch size, in float32; `make bench` measures it beside that, PyTorch and the limit: reports/benchmarks/.
+On two cores of an AMD EPYC (Zen 4), this trains on 1.5 to 1.6 times as many images a second as Keras's `fit`, at the
+same batch size and in float32. `make bench` compares it with `fit`, PyTorch and the limit: reports/benchmarks/.
 """
 
 import functools
@@ -53,9 +53,10 @@ Gradients = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tens
 def make_gradients(network: keras.Model, *, precision: str) -> Gradients:
     """Make the function that computes loss and gradients of a batch, for use within a `tf.function`.
 
-    It takes images (n, 28, 28), labels (n,), weights (n,) and the seed of the dropout, two integers; n is fixed and a
-    multiple of `SHARDS`. An image of weight 1 counts, one of weight 0 only fills the batch. It returns the sum of the
-    losses, the number of images classified correctly, and the gradients of the mean loss by the trainable variables.
+    The function takes images (n, 28, 28), labels (n,), weights (n,) and the seed of the dropout, two integers. The
+    number n is fixed and a multiple of `SHARDS`. An image of weight 1 counts. An image of weight 0 only fills the
+    batch. The function returns the sum of the losses, the number of images classified correctly, and the gradients of
+    the mean loss with respect to the trainable variables.
     """
 
     @tf.function(autograph=False)
@@ -81,14 +82,14 @@ def make_gradients(network: keras.Model, *, precision: str) -> Gradients:
 
 
 def forward(network: keras.Model, images: tf.Tensor, *, seed: tf.Tensor, precision: str) -> tf.Tensor:
-    """Compute the network's output in training, with the dropout that the seed decides.
+    """Compute the network's output in training, with dropout masks from the seed.
 
-    Takes a stack of LSTM layers, the last of which returns a vector, with dropout between, and after it any layers
-    that compute the same in training and in prediction. Raises `InputError` for other layers and for layers' options
-    that are not supported.
+    The network starts with a stack of LSTM layers with dropout between them; the last LSTM layer returns a vector. Any
+    layers may follow that compute the same in training and in prediction. Raises `InputError` for other layers and for
+    unsupported options of layers.
     """
     steps = tf.unstack(images, axis=1)
-    trained = False  # whether a layer below needs the gradient of this one's input
+    trained = False  # whether an earlier layer needs the gradient of this layer's input
     for number, layer in enumerate(network.layers):
         _check(layer, is_in_sequence=len(steps) > 1)
         match layer:
@@ -106,7 +107,7 @@ def forward(network: keras.Model, images: tf.Tensor, *, seed: tf.Tensor, precisi
 
 
 def _check(layer: keras.Layer, *, is_in_sequence: bool) -> None:
-    """Raise `InputError` if training would ignore the layer, or a part of it, that the saved network has."""
+    """Raise `InputError` if training would ignore this layer or one of its options, which the saved network has."""
     name = f"stages/model.py: layer {layer.name} ({type(layer).__name__})"
     remedy = "change the layer, or add it to `forward` in stages/fast.py"
     options = FIXED_OPTIONS.get(type(layer))
@@ -127,9 +128,9 @@ def _check(layer: keras.Layer, *, is_in_sequence: bool) -> None:
 def lstm(
     steps: Sequence[tf.Tensor], layer: keras.layers.LSTM, *, input_gradient: bool, precision: str
 ) -> list[tf.Tensor]:
-    """Compute a stock LSTM layer over time steps (n, features): all its outputs (n, units), or the last alone.
+    """Compute a stock LSTM layer over time steps (n, features). Return all its outputs (n, units), or only the last.
 
-    Factors and results of its matrix products are rounded to `precision`, a dtype; what is not a product is float32.
+    Factors and results of the matrix products are rounded to `precision`, a dtype. Everything else is float32.
     """
     cell = _cell(layer.activation, layer.recurrent_activation)
     count, features = steps[0].shape
@@ -183,7 +184,7 @@ def lstm(
 
 @functools.cache
 def _cell(activation: Activation, recurrent_activation: Activation) -> Cell:
-    """Make what is element-wise in a time step: gates before activation (n, 4 units) and state -> output and state."""
+    """Make the element-wise part of a time step: gates before activation (n, 4 units) and state -> output and state."""
 
     @tf.function(autograph=False)
     def cell(z: tf.Tensor, c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -197,7 +198,7 @@ def _cell(activation: Activation, recurrent_activation: Activation) -> Cell:
 def dropout_masks(count: int, shape: Sequence[int], rate: float, seed: tf.Tensor) -> list[tf.Tensor]:
     """Draw `count` masks of 0 and 1 / (1 - rate); the rate is rounded to a multiple of 2**-16."""
     size = count * int(np.prod(shape))
-    # Two draws of 16 bits from each word take half the time of as many floats.
+    # Two 16-bit draws from each word take half the time of drawing as many floats.
     words = tf.random.stateless_uniform([-(-size // 2)], seed, minval=None, maxval=None, dtype=tf.uint32)
     draws = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:size]
     keep = tf.cast(draws >= tf.constant(round(rate * 2**16), tf.uint16), tf.float32) / (1 - rate)

@@ -1,4 +1,4 @@
-"""Pictures from numbers. Colours and marks stay apart for colour-blind eyes and in print."""
+"""The pictures of reports/. Colour-blind readers and readers of prints can tell the colours and marks apart."""
 
 # ruff: noqa: E402 - Matplotlib reads these settings while it is imported.
 
@@ -7,10 +7,10 @@ import math
 import os
 from pathlib import Path
 
-# The user's settings are for other pictures, and may be of no use here: a notebook's back end, a file that is gone.
+# Ignore the user's settings. They may name a back end of a notebook, or a file that does not exist.
 os.environ["MPLBACKEND"] = "agg"
 os.environ["MATPLOTLIBRC"] = os.devnull
-logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where it may not write to the user's home
+logging.getLogger("matplotlib").setLevel(logging.ERROR)  # Matplotlib warns if it cannot write to the user's home
 
 import matplotlib as mpl
 import numpy as np
@@ -28,10 +28,10 @@ MISTAKES = Path("reports/mistakes.png")
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito's palette
 
-mpl.rcdefaults()  # whatever a matplotlibrc in this folder says
+mpl.rcdefaults()  # overrides a matplotlibrc in this folder
 mpl.rcParams.update(
     {
-        "font.family": "DejaVu Sans",  # comes with Matplotlib: the same everywhere
+        "font.family": "DejaVu Sans",  # part of Matplotlib, so the same everywhere
         "font.size": 11,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -44,13 +44,13 @@ mpl.rcParams.update(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG whose bytes repeat."""
+    """Write a PNG with the same bytes each time."""
     with replacing(path) as temporary:
         figure.savefig(temporary, metadata={"Software": None})
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
-    """Draw accuracy and loss after each epoch, training beside validation.
+    """Draw accuracy and loss after each epoch, for training and validation.
 
     `history` has the columns epoch, training_accuracy, training_loss, validation_accuracy and validation_loss.
     """
@@ -83,7 +83,7 @@ def _training_and_validation(axes: Axes, history: pd.DataFrame, quantity: str) -
 
 
 def confusion_matrix(counts: NDArray[np.int64]) -> Figure:
-    """Draw counts of (actual, predicted) digits; the more errors in a cell, the darker it is."""
+    """Draw counts of (actual, predicted) digits. Cells with more errors are darker."""
     errors = counts.astype(float)
     np.fill_diagonal(errors, 0)
     total = int(counts.sum())
@@ -123,7 +123,7 @@ COLUMNS = 6
 def most_confident_mistakes(images: NDArray[np.float32], predictions: pd.DataFrame) -> Figure:
     """Draw the images (n, 28, 28) that were misclassified with the highest confidence, the most confident first.
 
-    `predictions` has the columns actual, predicted and confidence, a row an image.
+    `predictions` has the columns actual, predicted and confidence, and one row for each image.
     """
     labels, predicted, confidence = (predictions[name].to_numpy() for name in ("actual", "predicted", "confidence"))
     wrong = np.flatnonzero(predicted != labels)
@@ -137,7 +137,7 @@ def most_confident_mistakes(images: NDArray[np.float32], predictions: pd.DataFra
     grid = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
-    for axes, index in zip(grid, shown, strict=False):  # there may be fewer mistakes
+    for axes, index in zip(grid, shown, strict=False):  # there may be fewer mistakes than axes
         axes.imshow(images[index], cmap="gray_r", vmin=0, vmax=1)
         axes.set_title(
             f"{labels[index]}, taken for {predicted[index]}\n{confidence[index]:.1%} sure, no. {index}",

@@ -15,7 +15,7 @@ PATH = Path("reports/history.csv")
 
 
 class Epoch(NamedTuple):
-    """Training figures are means over the epoch's batches during training, with dropout; losses are in nats."""
+    """The figures of one epoch. Training figures are means over its batches, with dropout. Losses are in nats."""
 
     epoch: int  # from 1
     training_accuracy: float
@@ -25,12 +25,12 @@ class Epoch(NamedTuple):
     learning_rate: float  # of the epoch's last step
 
 
-# A field that is added later has a default, and so does an older file, which lacks its column.
+# The columns of every history. A field that is added later needs a default, because older files lack its column.
 NEEDED = [name for name in Epoch._fields if name not in Epoch._field_defaults]
 
 
 def save(history: Iterable[Epoch], path: Path = PATH) -> None:
-    """Write a row an epoch."""
+    """Write one row for each epoch."""
     csv_table.save(pd.DataFrame(history, columns=list(Epoch._fields)), path, float_format="%.6g")
 
 
@@ -44,9 +44,9 @@ def load(path: Path = PATH) -> pd.DataFrame:
 
 
 def parse(text: str, name: str) -> pd.DataFrame:
-    """Read a history: at least the columns that `NEEDED` names, as finite numbers, a row an epoch.
+    """Read a history: one row for each epoch, with at least the columns of `NEEDED` as finite numbers.
 
-    Raises `InputError` with `name` if it is anything else.
+    Raises `InputError` with `name` if the text is anything else.
     """
     history = csv_table.parse(text, name, NEEDED)
     numbers = history[NEEDED].apply(pd.to_numeric, errors="coerce").astype(float)

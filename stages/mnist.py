@@ -1,4 +1,4 @@
-"""MNIST (LeCun, Cortes, Burges): its four official files, and how to read their format, IDX."""
+"""MNIST (LeCun, Cortes, Burges): the four official files, and functions that read their format, IDX."""
 
 import gzip
 import zlib
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stages.errors import InputError
 
-RAW = Path("data/raw")  # where `prepare` puts the files, and where this repository's commits have them
+RAW = Path("data/raw")  # where `prepare` writes the files, and where each commit of this repository records them
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Read a gzip-compressed IDX file of unsigned bytes that must have this very shape.
+    """Read a gzip-compressed IDX file of unsigned bytes that must have exactly this shape.
 
     The format: two zero bytes, the type (0x08: unsigned byte), the number of dimensions, a big-endian
     32-bit size for each, the items (http://yann.lecun.com/exdb/mnist/).
-    Raises `InputError` naming what was expected and found.
+    Raises `InputError` with the expected and the found value.
     """
     header = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
     size = len(header) + int(np.prod(shape))

@@ -1,4 +1,4 @@
-"""The network, from its parameters."""
+"""Build the network from its parameters, and predict with a network."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,14 @@ from stages.runtime import keras, tf
 Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # images (n, 28, 28) -> probabilities (n, 10)
 
 PREDICTION_BATCH = 1_000  # images
-PREDICTION_PARTS = 2  # of a batch, which run side by side; training has its own number, `fast.SHARDS`
+PREDICTION_PARTS = 2  # parts of a batch that run side by side; training uses `fast.SHARDS` instead
 
 
 def build(params: Model, *, seed: int) -> keras.Model:
-    """Build the untrained network: (n, 28, 28) pixels, a row a time step -> (n, 10) probabilities.
+    """Build the untrained network: (n, 28, 28) pixels, one row in each time step -> (n, 10) probabilities.
 
-    LSTM layers that hand on their whole sequence, but for the last, each followed by dropout;
-    then a dense relu layer and a softmax over the classes. Stock Keras layers only.
+    The LSTM layers come first, each followed by dropout. All but the last return their whole sequence. Then come a
+    dense relu layer and a softmax over the classes. All layers are stock Keras layers.
     """
     keras.utils.set_random_seed(seed)
     layers = [keras.Input((dataset.SIDE, dataset.SIDE), name="rows")]
@@ -39,7 +39,7 @@ def build(params: Model, *, seed: int) -> keras.Model:
 
 
 def make_predictor(network: keras.Model) -> Predictor:
-    """Make the function that computes a network's probabilities (n, 10) of images (n, 28, 28), for any n."""
+    """Make the function that computes a network's probabilities (n, 10) for images (n, 28, 28), with any n."""
 
     @tf.function(autograph=False)
     def outputs(images: tf.Tensor) -> tf.Tensor:
@@ -50,7 +50,7 @@ def make_predictor(network: keras.Model) -> Predictor:
         return tf.concat([outputs(part) for part in tf.split(images, PREDICTION_PARTS)], axis=0)
 
     def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
-        # The last batch is filled up, so that the shape is always the same and traced once.
+        # Fill up the last batch. Then all batches have the same shape, and the function is traced once.
         missing = -len(images) % PREDICTION_BATCH
         filled = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.float32)])
         batches = [batch(part) for part in np.split(filled, len(filled) // PREDICTION_BATCH)]

@@ -1,4 +1,4 @@
-"""reports/predictions.csv: what the model predicts of each test image."""
+"""reports/predictions.csv: the model's prediction for each test image."""
 
 from pathlib import Path
 
@@ -15,20 +15,20 @@ COLUMNS = ("index", "actual", "predicted", "confidence")
 
 
 def make(labels: NDArray[np.uint8], probabilities: NDArray[np.float32]) -> pd.DataFrame:
-    """Put labels (n,) beside the predicted digits and their confidence, 0 to 1, from probabilities (n, 10)."""
+    """Make the table of labels (n,), predicted digits and their confidence, 0 to 1, from probabilities (n, 10)."""
     columns = np.arange(len(labels)), labels, probabilities.argmax(axis=1), probabilities.max(axis=1)
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
 def save(predictions: pd.DataFrame, path: Path = PATH) -> None:
-    """Write a row a test image, in the order of the test set."""
+    """Write one row for each test image, in the order of the test set."""
     csv_table.save(predictions, path, float_format="%.6f")
 
 
 def parse(text: str, name: str) -> pd.DataFrame:
-    """Read predictions: a row a test image in their order, with digits and confidence.
+    """Read predictions: one row for each test image, in order, with digits and confidence.
 
-    Raises `InputError` with `name` if they are anything else.
+    Raises `InputError` with `name` if the text is anything else.
     """
     table = csv_table.parse(text, name, COLUMNS)
     digits = table[["actual", "predicted"]]

@@ -1,4 +1,4 @@
-"""MNIST, downloaded and verified -> data/raw; normalized and split -> data/processed/*.npz."""
+"""Download and verify MNIST -> data/raw; normalize and split the images -> data/processed/*.npz."""
 
 import shutil
 from importlib.resources import as_file, files
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def mnist_images() -> tuple[Dataset, Dataset]:
-    """Fetch the four official files into data/raw and read the 60,000 and the 10,000 images."""
+    """Fetch the four official files into data/raw, and read the 60,000 training and 10,000 test images."""
     with download.cache_folder() as cache:
         fill_raw(download.fetch(mnist.FILES, download.sources(), cache=cache))
     return (
@@ -47,9 +47,9 @@ def _read_normalized(images: mnist.IdxFile, labels: mnist.IdxFile) -> Dataset:
 
 
 def digits_images() -> tuple[Dataset, Dataset]:
-    """Lay scikit-learn's 8x8 digits out as 28x28; a fixed stratified fifth of them is the test set.
+    """Enlarge scikit-learn's 8x8 digits to 28x28. A fixed stratified fifth of them is the test set.
 
-    Each pixel becomes 3x3 pixels, with a margin of 2 around the whole.
+    Each pixel becomes 3x3 pixels. A margin of 2 pixels surrounds the image.
     """
     with as_file(files("sklearn.datasets.data") / "digits.csv.gz") as embedded:
         fill_raw([embedded])
@@ -60,7 +60,7 @@ def digits_images() -> tuple[Dataset, Dataset]:
 
 
 def fill_raw(originals: list[Path]) -> None:
-    """Make data/raw hold exactly these files."""
+    """Replace data/raw by a folder with exactly these files."""
     with replacing(mnist.RAW) as fresh:
         fresh.mkdir()
         for original in originals:
@@ -73,9 +73,9 @@ def normalized(images: ArrayLike, labels: ArrayLike, *, white: int) -> Dataset:
 
 
 def split(images: Dataset, *, size: int, seed: int) -> tuple[Dataset, Dataset]:
-    """Hold `size` images out of a set, each class in its proportion, and keep the order within both parts.
+    """Hold out `size` images, stratified by class, and keep the order within both parts.
 
-    Raises `InputError` if a part would be too small to hold every class.
+    Raises `InputError` if a part would be too small to contain every class.
     """
     largest = len(images) - dataset.CLASSES
     if not dataset.CLASSES <= size <= largest:

@@ -1,4 +1,4 @@
-"""How training is going: a live bar on a terminal, and a line an epoch everywhere."""
+"""Progress of training: a live bar on a terminal, and one line for each epoch everywhere."""
 
 import time
 from types import TracebackType
@@ -9,13 +9,13 @@ from stages.history import Epoch
 
 
 class Progress:
-    """Show how far training is, how long it will still take, and after each epoch what was measured in it."""
+    """Show the progress and the remaining time of a training, and the figures of each finished epoch."""
 
     def __init__(self, *, epochs: int, steps: int, done: int = 0) -> None:
         self._epochs = epochs
-        self._done = done  # before this process
+        self._done = done  # epochs of earlier processes
         self._started = time.monotonic()
-        # None: a bar if standard error is a terminal, and nothing otherwise.
+        # With `disable=None`, tqdm shows the bar only if standard error is a terminal.
         self._bar = tqdm(
             total=epochs * steps,
             initial=done * steps,
@@ -32,11 +32,11 @@ class Progress:
         self._bar.close()
 
     def step(self, count: int = 1) -> None:
-        """Count batches learnt."""
+        """Count finished batches."""
         self._bar.update(count)
 
     def epoch(self, epoch: Epoch) -> None:
-        """Tell of a finished epoch."""
+        """Print the figures of a finished epoch."""
         seconds = time.monotonic() - self._started
         left = seconds / (epoch.epoch - self._done) * (self._epochs - epoch.epoch)
         with tqdm.external_write_mode():

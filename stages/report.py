@@ -1,6 +1,6 @@
 """reports/metrics.json: accuracy, loss and the other figures of a model.
 
-A commit may record more than this code knows, which is ignored, or less, which is None here.
+A commit may record fields that this code does not know. They are ignored. Fields that a commit lacks are None.
 """
 
 import json
@@ -19,14 +19,14 @@ class Section(BaseModel):
 
 
 class Part(Section):
-    """A part of the data: the share of images classified correctly, and the mean cross-entropy in nats."""
+    """Figures of a part of the data: the share of images classified correctly, and the mean cross-entropy in nats."""
 
     accuracy: float
     loss: float | None = None
 
 
 class Digit(Section):
-    """The images of one digit."""
+    """The figures of one digit."""
 
     digit: int
     images: int
@@ -36,26 +36,26 @@ class Digit(Section):
 
 
 class Test(Part):
-    """The test set. Precision, recall and F1 are means over the ten digits, each digit counting the same."""
+    """The figures of the test set. Precision, recall and F1 are unweighted means over the ten digits."""
 
     errors: int  # images
     calibration_error: float | None = None
     precision: float | None = None
     recall: float | None = None
     f1: float | None = None
-    # DVC's tables leave lists out, so that these thirty figures do not bury the ones above.
+    # A list, because DVC's tables leave lists out. These thirty figures would hide the ones above.
     per_class: list[Digit] | None = None
 
 
 class Size(Section):
-    """Of the model."""
+    """The size of the model."""
 
     parameters: int
-    bytes: int | None = None  # of its file
+    bytes: int | None = None  # size of the model's file
 
 
 class Report(Section):
-    """The whole of metrics.json."""
+    """The content of metrics.json."""
 
     train: Part | None = None
     validation: Part | None = None
@@ -78,9 +78,9 @@ def load(path: Path = PATH) -> Report:
 
 
 def parse(text: str, name: str) -> Report:
-    """Read a report of this code, an older or a newer one.
+    """Read a report that this code, older code or newer code wrote.
 
-    Raises `InputError` with `name` and one clause for each field that is missing or is not what it must be.
+    Raises `InputError` with `name` and one clause for each field that is missing or invalid.
     """
     try:
         return Report.model_validate_json(text)

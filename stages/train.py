@@ -26,7 +26,7 @@ def main() -> None:
         epochs = kept.restore(state)
         for epoch in train(network, optimizer, params, training, validation, done=len(epochs)):
             epochs.append(epoch)
-            history.save(epochs)  # after each epoch, for those who follow the training
+            history.save(epochs)  # after each epoch, so that users can follow the training
             kept.save(state, epochs)
         history.save(epochs)
         archive.save(network)
@@ -43,9 +43,9 @@ def train(
     *,
     done: int = 0,
 ) -> Iterator[Epoch]:
-    """Train a network in place, after the epochs that are done, and give after each what was measured in it.
+    """Train a network in place, after `done` epochs, and yield the figures of each epoch.
 
-    Raises `InputError` after an epoch in which the loss was not finite.
+    Raises `InputError` after an epoch whose losses are not finite.
     """
     epochs, steps = params.train.epochs, batches_in_epoch(params.train, len(training))
     learn, predict = make_learner(network, optimizer, params.train), model.make_predictor(network)
@@ -74,7 +74,7 @@ def train(
                     "train.warmup in params.yaml"
                 )
             yield epoch
-            progress.epoch(epoch)  # told once it has been kept
+            progress.epoch(epoch)  # printed after the caller has saved the epoch
 
 
 def batches_in_epoch(params: Train, images: int) -> int:
@@ -82,7 +82,7 @@ def batches_in_epoch(params: Train, images: int) -> int:
 
 
 class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
-    """Up to the peak in a straight line, level, and down towards 0 in a straight line."""
+    """A learning rate that rises linearly to its peak, stays constant, and falls linearly towards 0."""
 
     def __init__(self, params: Train, *, steps: int) -> None:
         self.peak = params.learning_rate
@@ -96,7 +96,7 @@ class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def make_optimizer(network: keras.Model, params: Train, *, images: int) -> keras.optimizers.Optimizer:
-    """Make the optimizer of a network's variables, with the learning rate for epochs of so many images."""
+    """Make the optimizer of a network's variables, with the learning rates for epochs of this many images."""
     rate = Trapezoid(params, steps=params.epochs * batches_in_epoch(params, images))
     optimizer = keras.optimizers.get({"class_name": params.optimizer, "config": {"learning_rate": rate}})
     optimizer.build(network.trainable_variables)
@@ -106,7 +106,10 @@ def make_optimizer(network: keras.Model, params: Train, *, images: int) -> keras
 def make_learner(
     network: keras.Model, optimizer: keras.optimizers.Optimizer, params: Train
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """Make the function that learns from one batch and returns sum of losses, number right, and learning rate."""
+    """Make the function that trains on one batch.
+
+    The function returns the sum of the losses, the number of images classified correctly, and the learning rate.
+    """
     gradients = make_gradients(network, precision=params.precision)
 
     @tf.function(autograph=False)
@@ -121,10 +124,10 @@ def make_learner(
 
 
 def batches(training: Dataset, params: Train, augment: Augment, *, done: int = 0) -> tf.data.Dataset:
-    """Stream the batches of all epochs but those done, as images, labels and weights of one shape.
+    """Stream the batches of all epochs after `done`, as images, labels and weights of one shape.
 
-    What is left for the last batch of an epoch is filled up with images of weight 0. Order and augmentation follow
-    from the seed and the epoch alone.
+    The last batch of an epoch is filled up with images of weight 0. Order and augmentation depend only on the seed and
+    the epoch.
     """
     images, labels = tf.constant(training.images), tf.constant(training.labels)
     count = len(training)

@@ -1,4 +1,4 @@
-"""Stages killed at random moments, started again, and compared byte for byte."""
+"""Stages that are killed at random moments and started again end with the same bytes."""
 
 import os
 import random
@@ -31,15 +31,15 @@ def test_a_stage_killed_at_a_random_moment_ends_with_the_same_bytes(
     fill(tmp_path, undisturbed.before[stage])
     moments = random.Random(f"{stage} {number}")  # noqa: S311 - no secret
     killed = False
-    while not killed:  # a stage that was faster has to be started again
+    while not killed:  # start again if the stage ended before the kill
         process = start(stage, tmp_path)
         time.sleep(moments.uniform(0, undisturbed.seconds[stage]))
         process.kill()
         process.communicate()
         killed = process.returncode == -signal.SIGKILL
     for path, whole in undisturbed.after[stage].items():
-        if (tmp_path / path).exists() and path != "reports/history.csv":  # which grows by a row an epoch
-            assert (tmp_path / path).read_bytes() == whole, "a cut file stands under its final name"
+        if (tmp_path / path).exists() and path != "reports/history.csv":  # which gets one row in each epoch
+            assert (tmp_path / path).read_bytes() == whole, "a truncated file has the final name"
     run(stage, tmp_path)
     assert content(tmp_path) == undisturbed.after[stage]
 
@@ -69,7 +69,7 @@ def test_ctrl_c_ends_training_with_one_word(moment: float | str, undisturbed: Un
 
 @contextmanager
 def once_it_prints(line: str, clone: Clone, *command: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a command as the leader of a process group; give it once a line begins so; kill the group in the end."""
+    """Start a command as the leader of a process group. Yield it once a line starts with `line`. Finally, kill all."""
     log = clone.folder.parent / "printed"
     with log.open("w") as file:
         process = subprocess.Popen(
@@ -94,14 +94,14 @@ def once_it_prints(line: str, clone: Clone, *command: str) -> Iterator[subproces
 
 @pytest.fixture(scope="session")
 def longer_run(first_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> tuple[Clone, dict[str, bytes]]:
-    """A clone with a longer training to do, and what it makes of it when nothing goes wrong."""
+    """A clone before a longer training, and the outputs of this training without a fault."""
     clone = first_run.copy(tmp_path_factory.mktemp("longer") / "clone")
     write_params(clone.folder, **PARAMS)
     clone.run("dvc", "repro")
     expected = clone.content()
     clone.run("git", "restore", "dvc.lock", "reports")
     clone.run("dvc", "checkout", "--force")
-    clone.run("rm", "-rf", ".dvc/cache/runs")  # or DVC would know the result
+    clone.run("rm", "-rf", ".dvc/cache/runs")  # else DVC restores the result
     return clone, expected
 
 
@@ -113,7 +113,7 @@ def longer(longer_run: tuple[Clone, dict[str, bytes]], tmp_path: Path) -> tuple[
 
 @pytest.mark.timeout(600)
 @pytest.mark.fault("kills survived")
-def test_dvc_repro_killed_with_its_stage_goes_on_after_the_last_epoch(longer: tuple[Clone, dict[str, bytes]]) -> None:
+def test_dvc_repro_killed_with_its_stage_continues_after_the_last_epoch(longer: tuple[Clone, dict[str, bytes]]) -> None:
     clone, expected = longer
     with once_it_prints("epoch 3/8", clone, "dvc", "repro"):
         pass
@@ -124,7 +124,7 @@ def test_dvc_repro_killed_with_its_stage_goes_on_after_the_last_epoch(longer: tu
 
 @pytest.mark.timeout(600)
 @pytest.mark.fault("kills survived")
-def test_an_experiment_in_a_folder_of_its_own_goes_on_after_the_last_epoch(
+def test_an_experiment_in_a_temporary_folder_continues_after_the_last_epoch(
     longer: tuple[Clone, dict[str, bytes]],
 ) -> None:
     clone, expected = longer
@@ -139,7 +139,7 @@ def test_an_experiment_in_a_folder_of_its_own_goes_on_after_the_last_epoch(
 
 @pytest.mark.timeout(600)
 @pytest.mark.fault("kills survived")
-def test_an_experiment_queued_again_goes_on_after_the_last_epoch(longer: tuple[Clone, dict[str, bytes]]) -> None:
+def test_an_experiment_queued_again_continues_after_the_last_epoch(longer: tuple[Clone, dict[str, bytes]]) -> None:
     clone, expected = longer
     checkpoints = clone.folder / ".dvc/tmp/checkpoints"
     clone.run("dvc", "exp", "run", "--queue", "--name", "killed")
@@ -159,7 +159,7 @@ def test_an_experiment_queued_again_goes_on_after_the_last_epoch(longer: tuple[C
 
 
 def start_queue(clone: Clone) -> None:
-    """Start the worker, which keeps the output of its starter."""
+    """Start the worker. It keeps its standard output open, so discard the output."""
     clone.run("bash", "-c", "dvc queue start > /dev/null 2>&1")
 
 
@@ -170,21 +170,21 @@ def wait_until_queued_is(status: str, name: str, clone: Clone) -> None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.fault("kills survived")
-def test_a_training_that_outlives_dvc_is_not_joined_by_a_second(longer: tuple[Clone, dict[str, bytes]]) -> None:
+def test_a_second_training_is_refused_while_one_outlives_its_dvc(longer: tuple[Clone, dict[str, bytes]]) -> None:
     clone, expected = longer
     write_params(clone.folder, **(PARAMS | {"train__epochs": 2_000}))
     with once_it_prints("epoch 3/2000", clone, "dvc", "repro") as process:
-        process.kill()  # and not the stage it started
+        process.kill()  # but not the stage that it started
         process.wait()
         refused = error_of(clone.run("dvc", "repro", exit_code=FAILED_REPRO))
-        assert re.search(r"the same training is under way in process \d+: .* `kill \d+`", refused)
+        assert re.search(r"the same training already runs in process \d+: .* `kill \d+`", refused)
     write_params(clone.folder, **PARAMS)
     clone.run("dvc", "repro")
     assert clone.content() == expected
 
 
 def epochs_kept(printed: str) -> int:
-    found = re.search(r"going on after epoch (\d+)", printed)
+    found = re.search(r"continuing after epoch (\d+)", printed)
     assert found, printed
     return int(found[1])
 
@@ -194,7 +194,7 @@ def epochs_kept(printed: str) -> int:
 
 @pytest.mark.timeout(600)
 @pytest.mark.fault("two at once survived")
-def test_of_two_in_one_workspace_one_works_and_the_other_waits_or_refuses(
+def test_a_second_repro_in_one_workspace_waits_or_is_refused(
     longer: tuple[Clone, dict[str, bytes]],
 ) -> None:
     clone, expected = longer
@@ -210,7 +210,9 @@ def test_of_two_in_one_workspace_one_works_and_the_other_waits_or_refuses(
 
 @pytest.mark.timeout(600)
 @pytest.mark.fault("two at once survived")
-def test_two_clones_that_share_a_cache_make_the_same(longer: tuple[Clone, dict[str, bytes]], tmp_path: Path) -> None:
+def test_two_clones_that_share_a_cache_make_the_same_outputs(
+    longer: tuple[Clone, dict[str, bytes]], tmp_path: Path
+) -> None:
     clone, expected = longer
     other = clone.copy(tmp_path / "other")
     for one in (clone, other):

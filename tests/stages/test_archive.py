@@ -25,7 +25,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rewritten(saved: Path, path: Path, edit: Any) -> Path:
-    """A copy whose configuration has been edited."""
+    """Write a copy with an edited configuration."""
     with zipfile.ZipFile(saved) as source, zipfile.ZipFile(path, "w") as target:
         for name in source.namelist():
             content = source.read(name)
@@ -37,7 +37,7 @@ def rewritten(saved: Path, path: Path, edit: Any) -> Path:
     return path
 
 
-def test_what_is_saved_is_loaded(saved: Path) -> None:
+def test_a_saved_model_is_loaded_with_the_same_outputs(saved: Path) -> None:
     images = np.random.default_rng(0).random((3, 28, 28), np.float32)
     original = model.build(SMALL.model, seed=0)
     np.testing.assert_array_equal(archive.load(saved).predict(images, verbose=0), original.predict(images, verbose=0))
@@ -52,14 +52,14 @@ def test_the_same_model_has_the_same_bytes_in_another_process(saved: Path, tmp_p
     assert (tmp_path / "again.keras").read_bytes() == saved.read_bytes()
 
 
-def test_nothing_in_it_tells_of_time_or_memory(saved: Path) -> None:
+def test_the_file_has_no_times_and_no_memory_addresses(saved: Path) -> None:
     with zipfile.ZipFile(saved) as content:
         assert {member.date_time for member in content.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert list(json.loads(content.read("metadata.json"))) == ["keras_version"]
         assert b"shared_object_id" not in content.read("config.json")
 
 
-def test_keras_alone_opens_it(saved: Path, tmp_path: Path) -> None:
+def test_keras_alone_loads_the_file(saved: Path, tmp_path: Path) -> None:
     program = f"import keras; print(keras.saving.load_model({str(saved)!r}).count_params())"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -67,7 +67,7 @@ def test_keras_alone_opens_it(saved: Path, tmp_path: Path) -> None:
     assert done.stdout == f"{model.build(SMALL.model, seed=0).count_params()}\n"
 
 
-def test_a_missing_model_comes_with_its_remedy(tmp_path: Path) -> None:
+def test_a_missing_model_is_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.keras: not found; make it with `dvc repro train` or .*`dvc pull`"):
         archive.load(tmp_path / "none.keras")
 
@@ -117,7 +117,5 @@ def test_a_model_without_a_shape_is_refused(tmp_path: Path) -> None:
 def test_a_model_of_another_shape_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.keras"
     archive.save(keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(3)]), path)
-    with pytest.raises(
-        InputError, match=r"from \(None, 28, 28\) to \(None, 10\), found .* to \(None, 3\); bring it back"
-    ):
+    with pytest.raises(InputError, match=r"from \(None, 28, 28\) to \(None, 10\), found .* to \(None, 3\); restore it"):
         archive.load(path)

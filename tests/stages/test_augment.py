@@ -19,12 +19,12 @@ def maps(count: int, **ranges: float) -> NDArray[np.float32]:
     return np.asarray(affine_maps(tf.constant(count), NONE.model_copy(update=ranges), seed=tf.constant([0, 0])))
 
 
-def test_none_leaves_the_images_alone() -> None:
+def test_ranges_of_zero_leave_the_images_unchanged() -> None:
     np.testing.assert_array_equal(changed(IMAGES), IMAGES)
     np.testing.assert_array_equal(maps(1), [[1, 0, 0, 0, 1, 0]])
 
 
-def test_every_image_is_changed_in_its_own_way_by_the_seed_alone() -> None:
+def test_every_image_is_changed_differently_and_the_seed_alone_decides_how() -> None:
     four = np.stack([IMAGES[0]] * 4)
     first, same, other = (
         changed(four, seed=seed, shift=2.0, rotation=10.0, shear=10.0, scale=0.1, elastic=1.0) for seed in (0, 0, 1)
@@ -37,21 +37,21 @@ def test_every_image_is_changed_in_its_own_way_by_the_seed_alone() -> None:
     assert first.max() <= 1
 
 
-def test_a_shift_moves_by_at_most_so_many_pixels() -> None:
+def test_a_shift_moves_by_at_most_its_range_of_pixels() -> None:
     right_and_down = -maps(1_000, shift=2.0)[:, [2, 5]]
     assert np.abs(right_and_down).max() <= 2
     assert np.abs(right_and_down).max() > 1.95
     assert abs(right_and_down.mean()) < 0.1
 
 
-def test_ink_that_is_shifted_is_kept() -> None:
+def test_a_shift_keeps_the_ink() -> None:
     image = np.zeros((50, 28, 28), np.float32)
     image[:, 12:16, 12:16] = 1
     np.testing.assert_allclose(changed(image, shift=3.0).sum(axis=(1, 2)), 16, rtol=1e-4)
 
 
 @pytest.mark.parametrize("ranges", [{"rotation": 30.0}, {"shear": 20.0}, {"scale": 0.3}])
-def test_the_centre_stays_where_it_is(ranges: dict[str, float]) -> None:
+def test_the_centre_does_not_move(ranges: dict[str, float]) -> None:
     a, b, c, d, e, f = maps(100, **ranges).T
     np.testing.assert_allclose(a * 13.5 + b * 13.5 + c, 13.5, atol=1e-4)
     np.testing.assert_allclose(d * 13.5 + e * 13.5 + f, 13.5, atol=1e-4)
@@ -94,7 +94,7 @@ def test_pixels_between_pixels_are_interpolated_and_those_outside_are_background
     )
 
 
-def test_an_elastic_deformation_is_smooth_and_moves_as_far_as_it_says() -> None:
+def test_the_noise_of_an_elastic_deformation_is_smooth_with_variance_1() -> None:
     noise = np.asarray(smooth_noise(tf.constant(1_000), seed=tf.constant([0, 0])))
     assert noise.shape == (1_000, 28, 28)
     np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.15)
@@ -105,7 +105,7 @@ def test_an_elastic_deformation_is_smooth_and_moves_as_far_as_it_says() -> None:
         assert (row[:, 0] * row[:, 4]).mean() == pytest.approx(np.exp(-((4 / 8) ** 2)), abs=0.1)
 
 
-def test_an_elastic_deformation_bends_and_keeps_to_itself() -> None:
+def test_an_elastic_deformation_bends_lines_smoothly() -> None:
     lines = np.zeros((200, 28, 28), np.float32)
     lines[:, :, 13:15] = 1
     bent = changed(lines, elastic=1.5)[:, 6:22]  # further out, ink comes from beyond the image

@@ -38,7 +38,7 @@ def repository(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return in_empty_folder
 
 
-def test_what_is_saved_is_restored_to_the_bit() -> None:
+def test_saved_variables_and_epochs_are_restored_bit_for_bit() -> None:
     save()
     weight, steps = variables()
     with Checkpoint("inputs") as checkpoint:
@@ -47,17 +47,17 @@ def test_what_is_saved_is_restored_to_the_bit() -> None:
     assert int(steps) == 2**40
 
 
-def test_without_one_training_starts_afresh_and_other_inputs_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_checkpoint_those_of_other_inputs_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with Checkpoint("inputs") as checkpoint:
         assert checkpoint.restore(variables()) == []
     assert capsys.readouterr().out == ""
     save("others")
     with Checkpoint("inputs") as checkpoint:
         assert checkpoint.restore(variables()) == []
-    assert capsys.readouterr().out == f"training afresh: the checkpoints in {FOLDER} are of other inputs (1)\n"
+    assert capsys.readouterr().out == f"starting at epoch 1: the checkpoints in {FOLDER} have other inputs (1)\n"
 
 
-def test_a_key_belongs_to_parameters_environment_and_data() -> None:
+def test_the_key_depends_on_parameters_environment_and_data() -> None:
     images, others = random_digits(20), random_digits(21)
     here = {"processor": "this one"}
     unchanged = key(make_params(), images, images, here)
@@ -70,16 +70,18 @@ def test_a_key_belongs_to_parameters_environment_and_data() -> None:
         key(make_params(), images, images, {"processor": "another"}),
     ]  # fmt: skip
     assert len({unchanged, *changed}) == 1 + len(changed)
-    assert key(make_params(prepare__seed=1), images, images, here) == unchanged, "what prepare reads is in the data"
+    assert key(make_params(prepare__seed=1), images, images, here) == unchanged, (
+        "prepare's parameters only change the data"
+    )
 
 
-def test_a_key_belongs_to_the_code_that_dvc_yaml_names_for_train() -> None:
+def test_the_key_depends_on_the_code_that_dvc_yaml_names_for_train() -> None:
     deps = PIPELINE["stages"]["train"]["deps"]
     assert [f"stages/{name}.py" for name in CODE] == [dep for dep in deps if dep.endswith(".py")]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
-def test_a_damaged_one_is_told_of_and_not_used(damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_is_reported_and_not_used(damage: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = save()
     content = bytearray(path.read_bytes())
     if damage == "flipped":
@@ -88,7 +90,7 @@ def test_a_damaged_one_is_told_of_and_not_used(damage: str, capsys: pytest.Captu
     weight, steps = variables()
     with Checkpoint("inputs") as checkpoint:
         assert checkpoint.restore([weight, steps]) == []
-    assert "training afresh: the checkpoint" in capsys.readouterr().out
+    assert "starting at epoch 1: the checkpoint" in capsys.readouterr().out
     assert not np.asarray(weight).any()
 
 
@@ -99,7 +101,7 @@ def test_a_finished_training_leaves_nothing_behind(repository: Path) -> None:
     assert list((repository / FOLDER).iterdir()) == []
 
 
-def test_it_lies_in_the_repository_that_dvc_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_lies_in_the_repository_that_dvc_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))
     assert save().is_relative_to(tmp_path / "repository" / FOLDER)
 
@@ -113,7 +115,7 @@ with Checkpoint("inputs"):
 """
 
 
-def test_a_second_training_of_the_same_inputs_refuses_until_the_first_is_gone(repository: Path) -> None:
+def test_a_second_training_of_the_same_inputs_is_refused_until_the_first_ends(repository: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER],
@@ -121,7 +123,7 @@ def test_a_second_training_of_the_same_inputs_refuses_until_the_first_is_gone(re
     ) as holder:  # fmt: skip
         assert holder.stdout
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=rf"the same training is under way in process {holder.pid}: .* `kill"):
+        with pytest.raises(InputError, match=rf"the same training already runs in process {holder.pid}: .* `kill"):
             Checkpoint("inputs").__enter__()
         with Checkpoint("other"):
             pass

@@ -11,7 +11,7 @@ from stages.errors import InputError
 from tests.images import random_digits
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_a_saved_dataset_is_loaded_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "some.npz"
     dataset.save(random_digits(5), path)
     loaded = dataset.load(path)
@@ -20,7 +20,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert len(loaded) == 5
 
 
-def test_the_same_data_is_the_same_bytes_whenever_it_is_saved(tmp_path: Path) -> None:
+def test_the_same_data_gives_the_same_bytes_in_every_save(tmp_path: Path) -> None:
     first, second = tmp_path / "first.npz", tmp_path / "second.npz"
     dataset.save(random_digits(5), first)
     dataset.save(random_digits(5), second)
@@ -88,11 +88,11 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
         path.write_bytes(flipped)
         with suppress(InputError):
             loaded = dataset.load(path)
-            # Only a bit that is not read, of a date, say, may go unnoticed.
+            # Only a bit that is not read, for example in a date, may go unnoticed.
             np.testing.assert_array_equal(loaded.images, original.images)
             np.testing.assert_array_equal(loaded.labels, original.labels)
 
 
-def test_a_missing_file_comes_with_its_remedy(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.npz: not found; make it with `dvc repro prepare`"):
         dataset.load(tmp_path / "none.npz")

@@ -1,4 +1,4 @@
-"""Files from real servers on loopback, from folders, and MNIST's own."""
+"""Downloads from real servers on loopback and from folders, and MNIST's official files."""
 
 import gzip
 import hashlib
@@ -26,7 +26,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 @contextmanager
 def server(answer: Answer) -> Iterator[tuple[str, list[str]]]:
-    """A server on loopback; gives its URL and the paths asked for so far."""
+    """Run a server on loopback. Yield its URL and the list of paths requested so far."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -111,14 +111,14 @@ def fetched(sources: list[str], cache: Path, *, silence: float = 0.8, deadline: 
     return path.read_bytes()
 
 
-def test_a_file_is_fetched_once_and_then_taken_from_the_cache(tmp_path: Path) -> None:
+def test_a_file_is_fetched_once_and_then_read_from_the_cache(tmp_path: Path) -> None:
     with server(sends(CONTENT)) as (url, asked):
         assert fetched([url], tmp_path) == CONTENT
         assert fetched([url], tmp_path) == CONTENT
     assert asked == ["/file.gz"]
 
 
-def test_a_damaged_file_in_the_cache_is_fetched_anew(tmp_path: Path) -> None:
+def test_a_damaged_file_in_the_cache_is_fetched_again(tmp_path: Path) -> None:
     (tmp_path / "file.gz").write_bytes(CONTENT[:-1] + b"!")
     with server(sends(CONTENT)) as (url, _):
         assert fetched([url], tmp_path) == CONTENT
@@ -163,7 +163,7 @@ def test_a_folder_is_a_source(tmp_path: Path) -> None:
         pytest.param(sends_without_end, "expected 300,000 bytes, found more", id="without end"),
     ],
 )
-def test_a_bad_mirror_is_passed_over_for_the_next(answer: Answer, reason: str, tmp_path: Path) -> None:
+def test_a_bad_mirror_is_skipped_and_the_next_is_used(answer: Answer, reason: str, tmp_path: Path) -> None:
     with server(answer) as (bad, _), pytest.raises(InputError, match=reason):
         fetched([bad], tmp_path)
     assert list(tmp_path.iterdir()) == []  # nothing unverified is left
@@ -172,7 +172,7 @@ def test_a_bad_mirror_is_passed_over_for_the_next(answer: Answer, reason: str, t
 
 
 @pytest.mark.fault("downloads broken")
-def test_a_mirror_that_is_down_is_passed_over(tmp_path: Path) -> None:
+def test_a_mirror_that_is_down_is_skipped(tmp_path: Path) -> None:
     with server(hangs) as (down, _):
         pass  # its port is free again
     with server(sends(CONTENT)) as (good, _):
@@ -182,7 +182,7 @@ def test_a_mirror_that_is_down_is_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("downloads broken")
-def test_a_mirror_that_comes_back_is_asked_again(tmp_path: Path) -> None:
+def test_a_mirror_that_recovers_is_used(tmp_path: Path) -> None:
     answers = iter([sends(b"", status=503), sends(CONTENT)])
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -212,7 +212,7 @@ def test_a_mirror_that_failed_is_not_asked_for_the_next_file(tmp_path: Path) -> 
         "file:///tmp/",
     ],
 )
-def test_plain_http_is_for_this_machine_only(address: str, tmp_path: Path) -> None:
+def test_plain_http_is_allowed_on_this_machine_only(address: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected https, found .*: plain http is for this machine only"):
         fetched([address], tmp_path)
 
@@ -294,7 +294,7 @@ def test_the_rest_of_a_url_is_shown(mirror: str, shown: str, monkeypatch: pytest
         fetched([mirror], tmp_path)
 
 
-def test_a_wrong_file_in_a_folder_is_read_once_and_told_without_a_log(
+def test_a_wrong_file_in_a_folder_is_read_once_and_reported_without_a_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file.gz").write_bytes(b"other")
@@ -304,14 +304,14 @@ def test_a_wrong_file_in_a_folder_is_read_once_and_told_without_a_log(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_folder_in_the_place_of_a_cached_file_comes_with_its_remedy(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_a_cached_file_is_named_with_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "the cache" / "file.gz"
     path.mkdir(parents=True)
     with pytest.raises(InputError, match=f"{path}: cannot be read \\(Is a directory\\); remove it: `rm -r '{path}'`"):
         fetched([str(tmp_path)], path.parent)
 
 
-def test_without_any_source_every_reason_and_the_ways_out_are_told(tmp_path: Path) -> None:
+def test_without_any_source_the_error_names_every_reason_and_remedy(tmp_path: Path) -> None:
     with (
         server(sends(b"", status=404)) as (url, _),
         pytest.raises(InputError, match=r"file\.gz: no source has it") as error,
@@ -333,7 +333,7 @@ def test_the_own_mirror_comes_first_and_the_repository_last(
     assert download.sources() == ["/some/folder", *download.MIRRORS, download.REPOSITORY]
 
 
-def test_a_folder_that_is_no_repository_is_a_source_that_failed(
+def test_a_folder_that_is_no_repository_is_reported_as_a_failed_source(
     in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("DVC_ROOT", raising=False)

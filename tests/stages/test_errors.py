@@ -46,7 +46,7 @@ def test_lack_of_memory_for_a_library_is_named() -> None:
         ("KeyboardInterrupt", "interrupted\n"),
     ],
 )
-def test_what_ends_an_import_is_told_in_one_line(raised: str, printed: str) -> None:
+def test_an_error_that_ends_an_import_is_one_line(raised: str, printed: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", f"import stages.errors\nraise {raised}"],
         cwd=ROOT, capture_output=True, text=True, check=False,
@@ -85,7 +85,7 @@ class Lost:
 
 with interrupted_at_once():
     Lost()
-    print("went on")
+    print("continued")
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

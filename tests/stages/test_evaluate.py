@@ -89,7 +89,7 @@ def test_a_model_of_other_layers_is_measured_too(evaluated: Path) -> None:
 @pytest.mark.parametrize(
     "spoil", [lambda weights: weights * np.nan, lambda weights: weights + 1], ids=["not a number", "no probabilities"]
 )
-def test_a_model_that_gives_no_probabilities_is_refused(spoil: Any, evaluated: Path) -> None:
+def test_a_model_whose_outputs_are_not_probabilities_is_refused(spoil: Any, evaluated: Path) -> None:
     before = (evaluated / "reports/metrics.json").read_bytes()
     linear = keras.Sequential([keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)])
     linear.set_weights([spoil(weights) for weights in linear.get_weights()])
@@ -99,7 +99,7 @@ def test_a_model_that_gives_no_probabilities_is_refused(spoil: Any, evaluated: P
     assert (evaluated / "reports/metrics.json").read_bytes() == before
 
 
-# The figures of a test set
+# Metrics of a test set
 
 
 def certain(predicted: list[int]) -> NDArray[np.float32]:
@@ -111,7 +111,7 @@ def labels(*digits: int) -> NDArray[np.uint8]:
     return np.array(digits, np.uint8)
 
 
-def test_the_figures_of_a_test_set_by_hand() -> None:
+def test_the_metrics_of_a_test_set_have_the_values_computed_by_hand() -> None:
     # Actual 0 0 0 1 1 2, predicted 0 0 1 1 1 0; 3-9 do not occur.
     report = measure_test(labels(0, 0, 0, 1, 1, 2), certain([0, 0, 1, 1, 1, 0]))
     assert report.accuracy == pytest.approx(4 / 6, abs=1e-6)
@@ -127,7 +127,7 @@ def test_the_figures_of_a_test_set_by_hand() -> None:
     assert report.calibration_error == pytest.approx(2 / 6, abs=1e-6)
 
 
-def test_a_perfect_model_is_perfect() -> None:
+def test_a_perfect_model_has_perfect_metrics() -> None:
     digits = labels(*range(10), *range(10))
     report = measure_test(digits, certain(list(digits)))
     assert (report.accuracy, report.errors, report.calibration_error) == (1, 0, 0)

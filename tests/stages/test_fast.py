@@ -35,7 +35,7 @@ def network_of(units: list[int], activation: str = "relu", dropout: float = 0.0)
 
 
 def stock(network: Any, images: Any, labels: Any) -> tuple[Any, Any, list[Any]]:
-    """Outputs, sum of the losses and gradients of the mean loss by Keras' own layers, with the dropout of `fast`."""
+    """Compute outputs, sum of losses and gradients with stock Keras layers and the dropout of `fast`."""
     count = images.shape[0]
     with tf.GradientTape() as tape:
         halves = []
@@ -61,7 +61,7 @@ def stock(network: Any, images: Any, labels: Any) -> tuple[Any, Any, list[Any]]:
 
 
 def assert_equal_to_rounding(actual: Any, expected: Any) -> None:
-    """As far as float32 sums of another order go: relative to the largest value of the tensor."""
+    """Compare with the tolerance of float32 sums in another order, relative to the largest value of the tensor."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5 * max(np.abs(expected).max(), 1e-3))
 
@@ -94,7 +94,7 @@ def test_outputs_and_gradients_are_those_of_the_stock_layers(number: int) -> Non
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("activation", get_args(Model.model_fields["activation"].annotation))
-def test_training_computes_what_the_saved_model_does(layers: int, activation: str, tmp_path: Path) -> None:
+def test_training_computes_the_same_outputs_as_the_saved_model(layers: int, activation: str, tmp_path: Path) -> None:
     network = network_of([6, 5, 4][:layers], activation)
     images, _, _ = some(3)
     archive.save(network, tmp_path / "lstm.keras")
@@ -113,7 +113,7 @@ SEQUENCE = {"return_sequences": True}
 @pytest.mark.parametrize(
     ("refused", "message"),
     [
-        # What is in the sequence part would be left out, with all steps but one.
+        # Training would ignore these layers before or between LSTM layers, and all time steps but one.
         *(
             ([layer("LSTM", **SEQUENCE), unknown, layer("LSTM")], "up to the last LSTM, training supports only LSTM")
             for unknown in (
@@ -141,7 +141,7 @@ SEQUENCE = {"return_sequences": True}
         ([layer("LSTM"), keras.layers.GaussianNoise(0.1)], "a state of their own (seed_generator_state)"),
     ],
 )
-def test_what_training_would_leave_out_is_refused(refused: list[Any], message: str) -> None:
+def test_layers_and_options_that_training_would_ignore_are_refused(refused: list[Any], message: str) -> None:
     network = keras.Sequential([keras.Input((28, 28), batch_size=4), *refused, layer("Dense", activation="softmax")])
     with pytest.raises(InputError, match=re.escape(message)) as error:
         fast.make_gradients(network, precision="float32")(*some(8), SEED)
@@ -156,7 +156,7 @@ def test_what_training_would_leave_out_is_refused(refused: list[Any], message: s
         [layer("LSTM"), keras.layers.LayerNormalization(), layer("Dense", use_bias=False)],
     ],
 )
-def test_what_training_computes_is_not_refused(layers: list[Any]) -> None:
+def test_layers_and_options_that_training_computes_are_accepted(layers: list[Any]) -> None:
     network = keras.Sequential([keras.Input((28, 28)), *layers])
     images, _, _ = some(3)
     assert_equal_to_rounding(fast.forward(network, images, seed=SEED, precision="float32"), network(images))
@@ -177,7 +177,7 @@ def test_an_image_of_weight_0_only_fills_the_batch() -> None:
     network = network_of([6, 5])
     images, labels, weights = some(6)
     gradients = fast.make_gradients(network, precision="float32")
-    # Shards are halves of the batch: the same six images lie in other places.
+    # Shards are halves of the batch, so the same six images are split in another way.
     more_images, more_labels = (tf.concat([part, part[3:5]], axis=0) for part in (images, labels))
     more_weights = tf.concat([weights, tf.zeros(2)], axis=0)
     loss, correct, by_variable = gradients(more_images, more_labels, more_weights, SEED)

@@ -50,7 +50,7 @@ def test_learning_curves_show_both_sets_with_labels() -> None:
         np.testing.assert_array_equal(training.get_xdata(), [1, 2])
         assert axes.get_xlabel() == "epoch"
         assert axes.get_ylabel()
-        # Apart without colour too.
+        # The lines can be told apart without colour.
         assert training.get_linestyle() != validation.get_linestyle()
         assert training.get_marker() != validation.get_marker()
 
@@ -62,7 +62,7 @@ def test_the_confusion_matrix_shows_every_count() -> None:
     assert texts(figure) == [f"{count}" if count else "·" for count in COUNTS.ravel()]
 
 
-def test_the_mistakes_are_the_surest_first() -> None:
+def test_the_most_confident_mistakes_come_first() -> None:
     figure = mistakes(40)
     titles = [axes.get_title(loc="center") for axes in figure.axes]
     assert len(titles) == 30
@@ -78,7 +78,9 @@ def test_few_or_no_mistakes_are_drawn_too(count: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shown", [1, 6, 29, 31, 40])
-def test_as_many_mistakes_are_drawn_as_wanted(shown: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_shown_mistakes_sets_the_number_of_drawn_mistakes(
+    shown: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(figures, "SHOWN_MISTAKES", shown)
     figure = mistakes(40)
     figures.save(figure, tmp_path / "mistakes.png")

@@ -47,7 +47,7 @@ def test_the_file_appears_once_the_block_succeeded(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_earlier_file(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("earlier")
 
@@ -63,7 +63,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["table.csv", "folder"])
-def test_what_a_killed_process_left_is_removed_by_the_next(name: str, tmp_path: Path) -> None:
+def test_files_of_a_killed_process_are_removed_by_the_next_write(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     process = start_writing(path)
     process.send_signal(signal.SIGKILL)
@@ -79,7 +79,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(name: str, tmp_path: 
     assert set(tmp_path.iterdir()) == {path, tmp_path / "other.csv", *others}
 
 
-# A container counts its processes anew.
+# A container numbers its processes from 1 again.
 CONTAINER = ("unshare", "--pid", "--fork", "--kill-child")
 HAS_CONTAINERS = subprocess.run([*CONTAINER, "true"], capture_output=True, check=False).returncode == 0
 
@@ -100,7 +100,7 @@ def test_two_at_once_each_write_a_whole_file(command: tuple[str, ...], tmp_path:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_where_locks_are_not_supported_nothing_of_others_is_removed(
+def test_without_locks_files_of_other_processes_are_not_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unsupported(*_: object) -> None:
@@ -128,7 +128,7 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_the_mode_of_a_file_and_a_folder_is_the_usual(tmp_path: Path) -> None:
+def test_files_and_folders_have_the_usual_mode(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     write(tmp_path / "new file", "whole")

@@ -9,7 +9,7 @@ from stages.history import Epoch
 TWO = [Epoch(1, 0.9, 0.3, 0.95, 0.2, 0.001), Epoch(2, 0.97, 0.1, 0.96, 0.12, 0.0)]
 
 
-def test_a_row_an_epoch(tmp_path: Path) -> None:
+def test_each_epoch_is_one_row(tmp_path: Path) -> None:
     path = tmp_path / "history.csv"
     history.save(TWO, path)
     assert path.read_text() == (
@@ -38,7 +38,7 @@ def test_anything_else_is_refused(text: str, message: str, tmp_path: Path) -> No
     assert "dvc repro --force train" in str(error.value)
 
 
-def test_a_missing_file_comes_with_its_remedy(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"history\.csv: not found; restore it with `dvc repro --force train`"):
         history.load(tmp_path / "history.csv")
 

@@ -26,11 +26,11 @@ def test_accuracy_and_loss_by_hand() -> None:
     assert loss == pytest.approx(-(2 * math.log(0.8) + math.log(0.2 / 9)) / 3, abs=1e-6)
 
 
-def test_certain_and_right_is_no_loss_and_certain_and_wrong_a_finite_one() -> None:
+def test_a_certain_right_prediction_has_no_loss_and_a_certain_wrong_one_a_finite_loss() -> None:
     assert accuracy_and_loss(labels(7), certain([7])) == (1.0, 0.0)
     accuracy, loss = accuracy_and_loss(labels(7), certain([1]))
     assert accuracy == 0
-    # As far as the smallest normal float32.
+    # The probability is raised to the smallest normal float32.
     assert loss == pytest.approx(-math.log(2.0**-126), abs=1e-6)
     _, unknown = accuracy_and_loss(labels(7), certain([1]) * np.float32(np.nan))
     assert math.isnan(unknown)
@@ -53,7 +53,7 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(labels(0, 1, 9, 9), both) == pytest.approx(0.3, abs=1e-6)
 
 
-def test_a_bin_is_closed_above() -> None:
+def test_a_bin_includes_its_upper_edge() -> None:
     # With two bins, 0.5 is in the lower and a little more in the upper: the gaps of opposite sign do not cancel.
     probabilities = np.array([[0.5, 0.5], [0.500001, 0.499999]], np.float32)
     assert calibration_error(labels(0, 1), probabilities, bins=2) == pytest.approx(0.5, abs=1e-5)

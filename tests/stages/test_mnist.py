@@ -10,7 +10,7 @@ from stages.mnist import read_idx, read_labels
 
 
 def idx(*shape: int, items: bytes, magic: bytes | None = None) -> bytes:
-    """An IDX file by the letter of its format, compressed."""
+    """Make a compressed IDX file."""
     header = (magic or bytes([0, 0, 8, len(shape)])) + struct.pack(f">{len(shape)}I", *shape)
     return gzip.compress(header + items, mtime=0)
 
@@ -56,10 +56,10 @@ def test_anything_else_is_refused(content: bytes, message: str, tmp_path: Path) 
     assert "images-idx3-ubyte.gz" in str(error.value)
 
 
-def test_a_file_that_unpacks_without_end_is_not_read_to_it(tmp_path: Path) -> None:
+def test_a_file_that_unpacks_to_more_is_not_read_to_its_end(tmp_path: Path) -> None:
     endless = idx(2, 2, items=b"1234" + bytes(1_000_000))
     without_its_end = written(tmp_path, endless[:-8])
-    # Reading on would meet the end that is missing.
+    # A reader that continues to the end finds that the end is missing.
     with pytest.raises(InputError, match="found more"):
         read_idx(without_its_end, (2, 2))
 

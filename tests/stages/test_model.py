@@ -50,7 +50,7 @@ def test_the_seed_decides_the_weights() -> None:
 
 
 @pytest.mark.parametrize("count", [1, model.PREDICTION_BATCH, model.PREDICTION_BATCH + 3])
-def test_a_predictor_computes_what_the_network_does_for_any_number_of_images(count: int) -> None:
+def test_a_predictor_gives_the_networks_outputs_for_any_number_of_images(count: int) -> None:
     network = model.build(make_params(model__lstm_units=[5, 4]).model, seed=0)
     images = np.random.default_rng(0).random((count, 28, 28), np.float32)
     probabilities = model.make_predictor(network)(images)

@@ -57,13 +57,13 @@ def test_every_spelling_has_the_value_that_dvc_sees(spelling: str, directive: st
 
 
 @pytest.mark.parametrize("number", ["5_000", "0x10", "+7", "5000", "010", "0o10", "0b101"])
-def test_an_integer_is_what_dvc_takes_for_one(number: str, tmp_path: Path) -> None:
+def test_integers_are_read_as_dvc_reads_them(number: str, tmp_path: Path) -> None:
     ours = load(replaced("epochs: 10 ", f"epochs: {number} "), tmp_path)["train"]["epochs"]
     assert ours == load_yaml(str(tmp_path / "params.yaml"))["train"]["epochs"]
 
 
 @pytest.mark.parametrize("number", ["1e-3", "1E-3", "0.001", ".001", "+1.0e-03", "1", "1_0.0"])
-def test_a_number_is_what_dvc_takes_for_one(number: str, tmp_path: Path) -> None:
+def test_numbers_are_read_as_dvc_reads_them(number: str, tmp_path: Path) -> None:
     text = replaced("learning_rate: 0.001", f"learning_rate: {number}")
     ours = load(text, tmp_path)["train"]["learning_rate"]
     assert ours == load_yaml(str(tmp_path / "params.yaml"))["train"]["learning_rate"] == float(number)
@@ -103,7 +103,7 @@ def test_a_bad_parameter_is_named_with_what_was_found_and_what_is_allowed(
     assert str(error.value).startswith(str(tmp_path / "params.yaml"))
 
 
-def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+def test_all_faults_are_named_at_once(tmp_path: Path) -> None:
     text = replaced("epochs: 10 ", "epochs: 0 ").replace("shift: 0 ", "shift: 15 ")
     with pytest.raises(InputError, match=r"train\.epochs.*; augment\.shift"):
         load(text, tmp_path)
@@ -115,7 +115,7 @@ def test_a_section_without_values_is_refused(tmp_path: Path) -> None:
         load(f"{sections}\ntrain: null\n", tmp_path)
 
 
-def test_of_very_many_faults_the_first_are_told(tmp_path: Path) -> None:
+def test_only_the_first_of_many_faults_are_named(tmp_path: Path) -> None:
     more = "".join(f"a{number}: 1\n" for number in range(1_000))
     with pytest.raises(InputError, match=r"a9 is unknown, [^;]*; and 990 more faults$"):
         load(COMMITTED + more, tmp_path)
@@ -150,23 +150,23 @@ def test_a_hostile_file_is_refused_in_one_line(text: str, message: str) -> None:
     assert str(error.value).splitlines() == [str(error.value)]
 
 
-def test_a_file_without_end_is_not_read_to_it() -> None:
+def test_an_endless_file_is_read_up_to_the_limit() -> None:
     with pytest.raises(InputError, match="/dev/zero: expected at most 64,000 bytes, found more"):
         load_params(Path("/dev/zero"))
 
 
-def test_a_larger_limit_is_for_larger_files() -> None:
+def test_a_larger_limit_allows_larger_files() -> None:
     text = "a: " + "x" * LIMIT
     assert parse(text.encode(), "dvc.lock", limit=10 * LIMIT) == {"a": "x" * LIMIT}
 
 
 @pytest.mark.parametrize("text", ["", "5", "- a", "a: [", "a: &x [*x]", "\t", "a: {{}}", "[" * 5_000])
-def test_what_is_no_mapping_of_sections_is_refused(text: str, tmp_path: Path) -> None:
+def test_anything_but_a_mapping_of_sections_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"params\.yaml"):
         load(text, tmp_path)
 
 
-def test_a_missing_file_comes_with_its_remedy(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not found; bring it back with `git restore"):
         load_params(tmp_path / "params.yaml")
 

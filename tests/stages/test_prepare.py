@@ -25,7 +25,7 @@ NAMES = ("TRAIN_IMAGES", "TRAIN_LABELS", "TEST_IMAGES", "TEST_LABELS")
 
 
 def make_mirror(mirror: Path) -> tuple[mnist.IdxFile, ...]:
-    """Write true IDX files of 200 and 50 random images under the names of the official ones."""
+    """Write valid IDX files of 200 and 50 random images, with the names of the official files."""
     rng = np.random.default_rng(0)
     mirror.mkdir()
     files = []
@@ -41,7 +41,7 @@ def make_mirror(mirror: Path) -> tuple[mnist.IdxFile, ...]:
 
 @pytest.fixture
 def small_mnist(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A mirror with four small files in the place of the official ones."""
+    """A mirror with four small files instead of the official ones."""
     mirror = in_empty_folder / "mirror"
     files = make_mirror(mirror)
     monkeypatch.setattr(mnist, "FILES", files)
@@ -100,7 +100,7 @@ def test_the_seed_and_nothing_else_decides_the_split(small_mnist: Path) -> None:
 
 @pytest.mark.parametrize("place", ["/dev/null", "a file", "/proc/none"])
 @pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME"])
-def test_without_a_cache_folder_the_files_are_fetched_all_the_same(
+def test_the_files_are_fetched_without_a_cache_folder_too(
     variable: str, place: str, small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = small_mnist.parent
@@ -135,7 +135,7 @@ def test_a_cache_that_has_the_files_is_not_written_to(
 
 # This repository's own data, by the real `dvc`
 
-# The stage with the files and the mirrors of the test.
+# The stage with the test's files and without public mirrors.
 STAGE = """
 import json
 from pathlib import Path
@@ -172,7 +172,7 @@ def write_split(clone: Clone, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def pushed(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A repository with a commit whose raw files are in the cache, in a storage beside it and in a mirror."""
+    """A repository with a commit whose raw files are in DVC's cache, in a storage beside the clone and in a mirror."""
     clone = Clone(tmp_path_factory.mktemp("pushed") / "clone")
     (clone.folder / ".dvc").mkdir(parents=True)
     files = [asdict(file) for file in make_mirror(clone.folder.parent / "mirror")]
@@ -202,14 +202,14 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_another_split_takes_the_files_from_the_cache_of_dvc(team: Clone) -> None:
+def test_another_split_reads_the_files_from_the_cache_of_dvc(team: Clone) -> None:
     shutil.rmtree(team.folder.parent / "storage")
     write_split(team, seed=1)
     assert "data/processed/train.npz: 150 images" in team.run("dvc", "repro")
     assert content(team.folder / mnist.RAW) == content(team.folder.parent / "mirror")
 
 
-def test_an_experiment_in_another_folder_takes_the_files_from_the_storage(team: Clone) -> None:
+def test_an_experiment_in_another_folder_reads_the_files_from_the_storage(team: Clone) -> None:
     shutil.rmtree(team.folder / ".dvc" / "cache")
     team.run("dvc", "exp", "run", "--temp", "--set-param", "prepare.seed=1")
     for file in (team.folder.parent / "mirror").iterdir():
@@ -222,7 +222,9 @@ def test_an_experiment_in_another_folder_takes_the_files_from_the_storage(team: 
     ("others", "reason"),
     [(None, "No storage files available"), (b"other", "SHA256 hash of downloaded file .* but got ")],
 )
-def test_files_that_the_repository_has_no_more_are_one_reason(others: bytes | None, reason: str, team: Clone) -> None:
+def test_files_that_the_repository_lost_are_named_with_one_reason(
+    others: bytes | None, reason: str, team: Clone
+) -> None:
     for place in (team.folder / ".dvc" / "cache", team.folder.parent / "storage"):
         for path in [path for path in place.rglob("*") if path.is_file() and path.suffix != ".dir"]:
             path.unlink()
@@ -275,7 +277,7 @@ def test_no_network_is_one_clear_line(in_empty_folder: Path) -> None:
             "PYTHONPATH": str(ROOT),
             "MNIST_MIRROR": str(in_empty_folder / "none"),
             "XDG_CACHE_HOME": str(in_empty_folder / "cache"),
-            # Nothing listens on port 1: the public mirrors are out of reach as they are without a network.
+            # Nothing listens on port 1, so the public mirrors cannot be reached, as without a network.
             "HTTPS_PROXY": "http://127.0.0.1:1",
             "https_proxy": "http://127.0.0.1:1",
         },

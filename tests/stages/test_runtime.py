@@ -46,26 +46,26 @@ def test_tensorflow_starts_without_noise_files_and_the_users_settings(settings: 
 
 
 @pytest.mark.parametrize("missing", ["tensorflow"])
-def test_what_a_failed_import_said_is_shown(missing: str) -> None:
+def test_the_error_of_a_failed_import_is_shown(missing: str) -> None:
     done = run(f"import os, sys; sys.modules[{missing!r}] = None; import stages.runtime")
     assert done.returncode == 1
     assert "ModuleNotFoundError" in done.stderr
 
 
 def import_of(tensorflow: str, folder: Path) -> tuple[int, str]:
-    """Import a TensorFlow that says two words and then runs this code; return exit code and standard error."""
+    """Import a fake TensorFlow that prints two words and runs this code. Return exit code and standard error."""
     (folder / "tensorflow.py").write_text(f"import os, signal\nos.write(2, b'last words\\n')\n{tensorflow}\n")
     done = run("import stages.runtime", PYTHONPATH=str(folder))
     return done.returncode, done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGILL, signal.SIGKILL])
-def test_what_tensorflow_said_is_shown_where_a_signal_ends_the_process(number: signal.Signals, tmp_path: Path) -> None:
+def test_messages_of_tensorflow_are_shown_if_a_signal_ends_the_process(number: signal.Signals, tmp_path: Path) -> None:
     code = "os.abort()" if number == signal.SIGABRT else f"os.kill(os.getpid(), {number:d})"
     assert import_of(code, tmp_path) == (-number, "last words\n")
 
 
-def test_what_tensorflow_said_comes_before_the_traceback(tmp_path: Path) -> None:
+def test_messages_of_tensorflow_come_before_the_traceback(tmp_path: Path) -> None:
     code, printed = import_of("raise ValueError('odd')", tmp_path)
     assert code == 1
     assert printed.startswith("last words\nTraceback")

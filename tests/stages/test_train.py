@@ -29,7 +29,7 @@ def trained(params: Params, images: Dataset) -> tuple[list[Epoch], Any]:
     return list(train(network, optimizer, params, images, images)), network
 
 
-# Learning
+# Training
 
 
 def test_one_step_changes_every_weight() -> None:
@@ -41,7 +41,7 @@ def test_one_step_changes_every_weight() -> None:
         assert np.isfinite(new).all(), variable.path
 
 
-def test_32_images_are_learnt_by_heart(digits: Dataset) -> None:
+def test_32_images_are_memorized(digits: Dataset) -> None:
     images = Dataset(digits.images[:32], digits.labels[:32])
     often = Dataset(np.tile(images.images, (50, 1, 1)), np.tile(images.labels, 50))
     params = make_params(
@@ -77,12 +77,12 @@ def test_the_same_parameters_give_the_same_weights_and_another_seed_others() -> 
     assert (network.get_weights()[0] != other.get_weights()[0]).any()
 
 
-def test_dropout_is_at_work() -> None:
+def test_dropout_changes_training() -> None:
     (without, _), (with_it, _) = (trained(small(model__dropout=rate), random_digits(100)) for rate in (0.0, 0.5))
     assert without[-1].training_loss != with_it[-1].training_loss
 
 
-def test_what_is_measured_after_an_epoch_is_the_network_of_that_moment() -> None:
+def test_validation_figures_are_those_of_the_network_after_the_epoch() -> None:
     images = random_digits(70)
     history, network = trained(small(train__batch_size=32), images)
     probabilities = network.predict(images.images, verbose=0)
@@ -127,7 +127,7 @@ def test_the_history_of_each_epoch_is_written_as_soon_as_it_is_over(
     assert written == [[1], [1, 2]]
 
 
-# Going on
+# Continuing
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
@@ -141,7 +141,7 @@ def test_an_interrupted_training_ends_with_the_bits_of_one_that_was_not(
     expected_history, expected = trained(params, images)
     history: list[Epoch] = []
     for interrupted_after in (1, 3, None):
-        # Each time a process of its own, but for what it leaves in its checkpoint.
+        # Each pass imitates a new process: only the checkpoint is passed on.
         network = model.build(params.model, seed=params.train.seed)
         optimizer_ = make_optimizer(network, params.train, images=len(images))
         state = [*network.variables, *optimizer_.variables]
@@ -152,7 +152,7 @@ def test_an_interrupted_training_ends_with_the_bits_of_one_that_was_not(
                 checkpoint.save(state, history)
                 if epoch.epoch == interrupted_after:
                     break
-    assert "going on after epoch 3" in capsys.readouterr().out
+    assert "continuing after epoch 3" in capsys.readouterr().out
     assert list(in_empty_folder.rglob("*.npz"))
     assert history == expected_history
     for weight, of_straight in zip(network.get_weights(), expected.get_weights(), strict=True):
@@ -184,7 +184,7 @@ def test_the_learning_rate_rises_stays_and_falls(warmup: float, decay: float, ex
 
 
 def epochs_of(params: Params, images: Dataset) -> list[list[tuple[bytes, int]]]:
-    """What is learnt in each epoch, image for image."""
+    """List the images and labels that each epoch trains on."""
     stream = list(batches(images, params.train, params.augment).as_numpy_iterator())
     pairs = [
         (image.tobytes(), int(label)) for batch in stream for image, label, weight in zip(*batch, strict=True) if weight
@@ -192,7 +192,7 @@ def epochs_of(params: Params, images: Dataset) -> list[list[tuple[bytes, int]]]:
     return [pairs[start : start + len(images)] for start in range(0, len(pairs), len(images))]
 
 
-def test_every_epoch_is_every_image_once_with_its_label_in_a_new_order() -> None:
+def test_every_epoch_has_every_image_once_with_its_label_in_a_new_order() -> None:
     images = random_digits(100)
     first, second, third = epochs_of(small(train__epochs=3, train__batch_size=32), images)
     everything = sorted(
@@ -204,14 +204,14 @@ def test_every_epoch_is_every_image_once_with_its_label_in_a_new_order() -> None
     assert first != epochs_of(small(train__epochs=3, train__batch_size=32, train__seed=1), images)[0]
 
 
-def test_the_last_batch_of_an_epoch_is_what_is_left() -> None:
+def test_the_last_batch_of_an_epoch_has_the_remaining_images() -> None:
     stream = list(batches(random_digits(70), small(train__batch_size=31).train, small().augment).as_numpy_iterator())
     assert [weights.sum() for _, _, weights in stream] == [31, 31, 8] * 2
-    # One shape for all, that shards can share.
+    # All batches have one shape, which shards can divide.
     assert {(images.shape, labels.shape) for images, labels, _ in stream} == {((32, 28, 28), (32,))}
 
 
-def test_augmentation_changes_images_anew_every_epoch_and_keeps_labels() -> None:
+def test_augmentation_changes_images_differently_in_every_epoch_and_keeps_labels() -> None:
     images = random_digits(50)
     first, second = epochs_of(small(augment__shift=2), images)
     assert not {image for image, _ in first} & {image for image, _ in second}
