@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page, Request
 
 
 class Pages:
-    """Opens pages in Chromium, without a network, and notes all that goes wrong in them."""
+    """Opens pages in Chromium without a network, and records every fault in them."""
 
     def __init__(self, browser: Browser) -> None:
         self.browser = browser

@@ -11,9 +11,9 @@ from tools.pages.screenshots import find_chromium
 def browser() -> Iterator[Browser]:
     chromium = find_chromium()
     if not chromium:
-        pytest.skip("no Chromium to open the pages in: install it (Debian: apt-get install chromium), or Chrome")
+        pytest.skip("Chromium not found; install Chromium (Debian: `apt-get install chromium`) or Chrome")
     with sync_playwright() as playwright:
-        # Whatever tries to leave in spite of all meets a closed port.
+        # A request that still leaves the browser meets a closed port.
         browser = playwright.chromium.launch(executable_path=chromium, args=["--proxy-server=127.0.0.1:9"])
         yield browser
         browser.close()
@@ -21,7 +21,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def pages(browser: Browser) -> Iterator[Pages]:
-    """Pages in which nothing may go wrong."""
+    """Pages that must have no faults."""
     pages = Pages(browser)
     yield pages
     assert pages.faults == []

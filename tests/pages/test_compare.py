@@ -1,4 +1,4 @@
-"""`make report` and `make compare`: the page, in a real browser, and its short form."""
+"""`make report` and `make compare`: the page, in a real browser, and the summary in Markdown."""
 
 import base64
 import csv
@@ -44,14 +44,14 @@ def test_nested_values_are_named_by_their_path() -> None:
     assert flat({"a": {"b": 1, "c": {"d": [2, 3]}}, "e": "f"}) == {"a.b": 1, "a.c.d": [2, 3], "e": "f"}
 
 
-def test_only_what_differs_is_listed_and_what_is_nowhere_is_none() -> None:
+def test_only_differences_are_listed_and_a_missing_value_is_none() -> None:
     rows = differing({"a": 1, "b": 2, "c": None}, {"a": 1, "b": 3, "d": 4})
     assert [(row.name, row.before, row.after) for row in rows] == [
         ("b", "2", "3"), ("c", "None", "none"), ("d", "none", "4"),
     ]  # fmt: skip
 
 
-def test_the_matrix_has_all_ten_digits_of_both() -> None:
+def test_the_matrix_has_all_ten_actual_and_predicted_digits() -> None:
     counts = confusion.count([0, 0, 9], [0, 1, 1])
     assert counts.shape == (10, 10)
     assert counts.sum() == 3
@@ -72,22 +72,22 @@ def test_a_sheet_has_the_images_in_their_order(tmp_path: Path) -> None:
 MARKUP = "<img src=x onerror=alert(1)>&|`*_[a](b)#@\n~"
 
 
-def test_nothing_in_a_text_is_markup_for_markdown() -> None:
+def test_markup_in_a_text_is_escaped_for_markdown() -> None:
     written = plain(MARKUP)
     assert not set(written) & set("<>|`*_[]~@\n\"'")
     assert html.unescape(written) == " ".join(MARKUP.split())
 
 
-# Commits with models that are known
+# Commits of models with known mistakes
 
 
 def commit_model(clone: Clone, name: str, mistakes: dict[int, int], confidence: float = 0.9) -> None:
-    """Commit the reports of a model that takes these test images, by their index, for other digits."""
+    """Commit the reports of a model with these mistakes: index of a test image -> predicted digit."""
     actual = pd.read_csv(clone.folder / PREDICTIONS)["actual"].to_numpy(np.uint8)
     predicted = actual.copy()
     predicted[list(mistakes)] = list(mistakes.values())
     probabilities = np.full((len(actual), 10), (1 - confidence) / 9, np.float32)
-    # The later the image, the surer.
+    # Later images have a higher confidence.
     probabilities[np.arange(len(actual)), predicted] = confidence + np.arange(len(actual)) / 10_000
     predictions.save(predictions.make(actual, probabilities), clone.folder / predictions.PATH)
     confusion.save(confusion.count(actual, predicted), clone.folder / confusion.PATH)
@@ -126,7 +126,7 @@ def rows_of(clone: Clone, revision: str) -> list[dict[str, str]]:
 
 
 def fates(clone: Clone, before: str, after: str) -> dict[str, list[str]]:
-    """The indexes of the images that were fixed, broken and stayed wrong, counted from the files alone."""
+    """List the indexes of the images that were fixed, were broken or stayed wrong, from the files alone."""
     found: dict[str, list[str]] = {"Newly fixed": [], "Newly broken": [], "Still wrong": []}
     for old, new in zip(rows_of(clone, before), rows_of(clone, after), strict=True):
         was, is_ = old["predicted"] == old["actual"], new["predicted"] == new["actual"]
@@ -136,7 +136,7 @@ def fates(clone: Clone, before: str, after: str) -> dict[str, list[str]]:
 
 
 def shown(page: Page, title: str) -> list[str]:
-    """The indexes of the images of a group that are on show, in their order."""
+    """List the indexes of the visible images of a group, in their order."""
     items = page.locator(".card", has=page.get_by_role("heading", name=re.compile(f"^{title}"))).locator("li:visible")
     return [re.findall(r"no\. (\d+)", text)[0] for text in items.all_text_contents()]
 
@@ -145,7 +145,7 @@ def shown(page: Page, title: str) -> list[str]:
     ("after", "verdict"),
     [("better", "Better"), ("worse", "Worse"), ("equal", "Inconclusive"), ("never-a-7", "Inconclusive")],
 )
-def test_the_page_says_what_the_files_say(after: str, verdict: str, models: Clone, pages: Pages) -> None:
+def test_the_page_agrees_with_the_files(after: str, verdict: str, models: Clone, pages: Pages) -> None:
     printed = compare(models, "base", after)
     page = pages.open(models.folder / COMPARISON)
     expect(page.locator("svg.marks")).to_have_count(5)
@@ -154,7 +154,7 @@ def test_the_page_says_what_the_files_say(after: str, verdict: str, models: Clon
     assert f"{len(expected['Newly fixed'])} fixed, {len(expected['Newly broken'])} broken" in printed
     for title, indexes in expected.items():
         expect(page.get_by_role("heading", name=re.compile(f"^{title}"))).to_have_text(f"{title}: {len(indexes)}")
-        # The surest, which is the last, comes first.
+        # The most confident image, which is the last, comes first.
         assert shown(page, title) == indexes[::-1]
     recorded = {name: json.loads(models.run("git", "show", f"{name}:{METRICS}"))["test"] for name in ("base", after)}
     row = page.get_by_role("row", name=re.compile("^test accuracy"))
@@ -165,7 +165,7 @@ def test_the_page_says_what_the_files_say(after: str, verdict: str, models: Clon
         f"{difference:+.2f} points",
     ):
         expect(row).to_contain_text(text)
-    # Nothing is called better or worse that the test does not prove.
+    # A difference is called better or worse only if the test proves it.
     judged = page.locator("#result td").get_by_text(re.compile("better|worse"))
     expect(judged).to_have_count(0 if verdict == "Inconclusive" else 5)
     for figures, old in zip(recorded[after]["per_class"], recorded["base"]["per_class"], strict=True):
@@ -185,7 +185,7 @@ def test_only_figures_of_the_same_images_are_judged(models: Clone) -> None:
     assert judged["test accuracy"] == "better"
 
 
-def test_what_an_older_commit_lacks_is_not_recorded_and_not_judged(models: Clone) -> None:
+def test_a_value_that_an_older_commit_lacks_is_not_recorded_and_not_judged(models: Clone) -> None:
     before, after = (load(resolve(name, models.folder)) for name in ("base", "better"))
     test = before.report.test.model_copy(update={"calibration_error": None})
     older = replace(before, report=before.report.model_copy(update={"test": test, "model": None}))
@@ -229,7 +229,7 @@ def test_a_click_on_a_cell_shows_its_digits_and_so_does_the_keyboard(models: Clo
     labels = marks.evaluate_all("marks => marks.map(mark => mark.getAttribute('aria-label'))")
     parts = ("revision: base", f"actual digit: {cell[0]};", f"predicted digit: {cell[1]};")
     (number,) = [number for number, label in enumerate(labels) if all(part in label for part in parts)]
-    marks.nth(number).click(force=True)  # or on its text, as people do
+    marks.nth(number).click(force=True)  # the click may hit the cell's text, as a user's click does
     found = [index for title in ("Newly fixed", "Newly broken", "Still wrong") for index in shown(page, title)]
     assert sorted(found) == sorted(expected)
     expect(page.get_by_role("status")).to_have_text(f"{len(expected)} of the 30 wrong digits on this page")
@@ -238,13 +238,13 @@ def test_a_click_on_a_cell_shows_its_digits_and_so_does_the_keyboard(models: Clo
     chosen = page.locator("#filter")
     chosen.get_by_label("actual digit").focus()
     page.keyboard.press(cell[0])
-    chosen.get_by_label("taken for").focus()
+    chosen.get_by_label("predicted digit").focus()
     page.keyboard.press(cell[1])
-    chosen.get_by_label("by", exact=True).focus()
+    chosen.get_by_label("predicted by").focus()
     page.keyboard.press("b")
     expect(page.get_by_role("status")).to_have_text(f"{len(expected)} of the 30 wrong digits on this page")
-    # Better takes it for what it is.
-    chosen.get_by_label("by", exact=True).select_option("after")
+    # `better` classifies the image correctly.
+    chosen.get_by_label("predicted by").select_option("after")
     assert wrong["index"] not in shown(page, "Newly fixed")
 
 
@@ -262,7 +262,7 @@ def test_the_page_can_be_read_at_any_width_in_light_and_dark(
     assert min(contrasts) >= 4.5  # WCAG 2, AA
 
 
-# Of every text on a card or the page, the contrast with what is behind it.
+# The contrast of every text on a card or the page with its background.
 CONTRASTS = """() => {
   const luminance = (colour) => {
     const [r, g, b] = colour.match(/[\\d.]+/g).map(Number).map((c) => c / 255)
@@ -281,7 +281,7 @@ CONTRASTS = """() => {
 }"""
 
 
-def test_the_report_is_of_the_committed_run_alone(models: Clone, pages: Pages) -> None:
+def test_the_report_shows_only_the_committed_run(models: Clone, pages: Pages) -> None:
     models.run("git", "checkout", "--quiet", "worse")
     compare(models)
     page = pages.open(models.folder / REPORT)
@@ -291,21 +291,21 @@ def test_the_report_is_of_the_committed_run_alone(models: Clone, pages: Pages) -
     images, errors = len(rows_of(models, "worse")), recorded["errors"]
     low = beta.ppf(0.025, images - errors, errors + 1)
     high = beta.ppf(0.975, images - errors + 1, errors)
-    expect(page.locator(".lead")).to_contain_text(f"(95% interval {low:.2%} to {high:.2%}); {errors} are not.")
+    expect(page.locator(".lead")).to_contain_text(f"(95% interval {low:.2%} to {high:.2%}); {errors} are misclassified")
     wrong = [row["index"] for row in rows_of(models, "worse") if row["actual"] != row["predicted"]]
     assert shown(page, "Wrong") == wrong[::-1]
     assert page.locator(".image").count() == len(wrong)
     params = flat(yaml.safe_load((models.folder / "params.yaml").read_text()))
     for name, value in params.items():
         expect(page.get_by_role("row", name=f"{name} {value}")).to_be_attached()
-    # What git does not know is not in the way.
+    # git ignores the page.
     assert models.run("git", "status", "--porcelain") == ""
 
 
-# What is read, and what is not
+# Inputs
 
 
-def test_nothing_is_trained_nor_tensorflow_imported(models: Clone) -> None:
+def test_nothing_is_trained_and_tensorflow_is_not_imported(models: Clone) -> None:
     content = models.content()
     models.run(
         sys.executable, "-c",
@@ -315,7 +315,7 @@ def test_nothing_is_trained_nor_tensorflow_imported(models: Clone) -> None:
     assert models.content() == content
 
 
-def test_what_is_nowhere_is_named_and_the_page_is_made_without(models: Clone, tmp_path: Path, pages: Pages) -> None:
+def test_a_missing_file_is_named_and_the_page_is_made_without_it(models: Clone, tmp_path: Path, pages: Pages) -> None:
     clone = Clone(tmp_path / "clone")
     clone.environment |= models.environment
     models.run("git", "clone", "--quiet", str(models.folder), str(clone.folder))
@@ -336,7 +336,7 @@ def test_what_is_nowhere_is_named_and_the_page_is_made_without(models: Clone, tm
         (["base", "base"], "base and base are the same commit: nothing to compare"),
     ],
 )
-def test_what_cannot_be_compared_is_one_line(revisions: list[str], message: str, models: Clone) -> None:
+def test_an_impossible_comparison_ends_with_one_line(revisions: list[str], message: str, models: Clone) -> None:
     assert message in error_of(compare(models, *revisions, exit_code=1))
 
 
@@ -361,7 +361,7 @@ def test_what_cannot_be_compared_is_one_line(revisions: list[str], message: str,
         (PREDICTIONS, lambda _: None, "reports/predictions.csv at HEAD: not in the commit"),
     ],
 )
-def test_files_that_are_not_the_stages_are_one_line(
+def test_an_invalid_file_ends_with_one_line(
     path: str, change: Callable[[str], str | None], message: str, models: Clone, tmp_path: Path
 ) -> None:
     clone = Clone(tmp_path / "clone")
@@ -380,7 +380,7 @@ def test_files_that_are_not_the_stages_are_one_line(
 
 
 def rehash(clone: Clone, path: str) -> None:
-    """Make dvc.lock name a file as it is now."""
+    """Write a file's current checksum to dvc.lock."""
     content = (clone.folder / path).read_bytes()
     lock = clone.folder / "dvc.lock"
     text = lock.read_text()
@@ -388,7 +388,7 @@ def rehash(clone: Clone, path: str) -> None:
     lock.write_text(re.sub(pattern, rf"\g<1>{hashlib.md5(content, usedforsecurity=False).hexdigest()}", text))
 
 
-def test_runs_on_other_test_images_are_shown_beside_each_other(models: Clone, tmp_path: Path, pages: Pages) -> None:
+def test_runs_on_different_test_images_are_shown_side_by_side(models: Clone, tmp_path: Path, pages: Pages) -> None:
     clone = Clone(tmp_path / "clone")
     shutil.copytree(models.folder, clone.folder, symlinks=True)
     clone.run("git", "checkout", "--quiet", "better")
@@ -414,7 +414,7 @@ def test_runs_on_other_test_images_are_shown_beside_each_other(models: Clone, tm
 
 
 class Tags(HTMLParser):
-    """Notes what a page is made of."""
+    """Collects the tags and the event attributes of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -433,7 +433,7 @@ TEXT = "x</script><i>&'\"|`a`<img/src=x/onerror=alert(1)>"
 
 @pytest.fixture
 def marked(models: Clone, tmp_path: Path) -> Clone:
-    """Two commits that differ in texts with markup, wherever a text is read from; the branch is named so too."""
+    """Two commits that differ in texts with markup, in every file that texts are read from and in the branch's name."""
     clone = Clone(tmp_path / "clone")
     shutil.copytree(models.folder, clone.folder, symlinks=True)
     params = yaml.safe_load((clone.folder / "params.yaml").read_text())
@@ -452,7 +452,7 @@ def marked(models: Clone, tmp_path: Path) -> Clone:
     return clone
 
 
-def test_markup_in_any_text_is_text(marked: Clone, pages: Pages) -> None:
+def test_markup_in_any_text_is_shown_as_text(marked: Clone, pages: Pages) -> None:
     compare(marked, "base", TEXT)
     text = (marked.folder / COMPARISON).read_text(encoding="utf-8")
     tags = Tags()
@@ -469,7 +469,7 @@ def test_markup_in_any_text_is_text(marked: Clone, pages: Pages) -> None:
         expect(changed.get_by_role("row").filter(has=header)).to_contain_text(value + TEXT[:8])
 
 
-def test_markup_in_any_text_is_text_in_markdown(marked: Clone) -> None:
+def test_markup_in_any_text_is_shown_as_text_in_markdown(marked: Clone) -> None:
     written = compare(marked, "base", TEXT, "--markdown")
     assert "<" not in written
     assert "`" not in written
@@ -478,10 +478,10 @@ def test_markup_in_any_text_is_text_in_markdown(marked: Clone) -> None:
     assert {line.count("|") for line in rows} == {4, 5, 7}
 
 
-# The short form
+# The summary in Markdown
 
 
-def test_markdown_says_the_same_in_short(models: Clone) -> None:
+def test_markdown_has_the_main_results(models: Clone) -> None:
     written = compare(models, "base", "better", "--markdown", "--pictures", "https://example.org/o/r/raw/")
     assert html.unescape(written).startswith("### ▲ Better: base to better\n")
     assert "20 fixed, 0 broken" in html.unescape(written)
@@ -489,7 +489,7 @@ def test_markdown_says_the_same_in_short(models: Clone) -> None:
     assert f"| test errors | {recorded['base']['errors']} | {recorded['better']['errors']} | -20 better |" in written
     for name in ("base", "better"):
         commit = models.run("git", "rev-parse", name).strip()
-        # Links to what is committed there, and nothing embedded.
+        # The pictures are links to committed files, and nothing is embedded.
         links = re.findall(rf"\(https://example\.org/o/r/raw/{commit}/([^)]*)\)", html.unescape(written))
         assert links == ["reports/confusion_matrix.png", "reports/learning_curves.png", "reports/mistakes.png"]
         for link in links:
@@ -497,7 +497,7 @@ def test_markdown_says_the_same_in_short(models: Clone) -> None:
     assert "data:" not in written
 
 
-def test_markdown_about_a_change_of_no_results_is_short(models: Clone, tmp_path: Path) -> None:
+def test_markdown_is_short_if_no_result_changed(models: Clone, tmp_path: Path) -> None:
     clone = Clone(tmp_path / "clone")
     clone.environment |= models.environment
     models.run("git", "clone", "--quiet", str(models.folder), str(clone.folder))
@@ -514,12 +514,12 @@ def test_markdown_about_a_change_of_no_results_is_short(models: Clone, tmp_path:
     assert "| models/environment.json | not known | not known |" in written
     assert "![" not in written
     assert re.search(
-        r"Not here: models/environment.json at \w+: neither in the cache nor in the storage; .*`dvc push", written
+        r"Missing: models/environment.json at \w+: neither in the cache nor in the storage; .*`dvc push", written
     )
 
 
-def test_the_page_of_the_most_images_is_below_three_megabytes(models: Clone) -> None:
-    # Images of noise, which compress worst, and three groups that are full.
+def test_a_page_with_the_most_images_is_below_three_megabytes(models: Clone) -> None:
+    # Images of noise compress worst, and all three groups are full.
     images = 3 * SHOWN
     table = pd.DataFrame({"index": range(images), "actual": 5, "predicted": 5, "confidence": 0.123456})
     wrong = table.assign(predicted=6)

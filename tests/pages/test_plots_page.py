@@ -1,4 +1,4 @@
-"""`dvc plots show` and `dvc plots diff` as people see them."""
+"""The pages of `dvc plots show` and `dvc plots diff`, in a real browser."""
 
 import base64
 import csv
@@ -32,7 +32,7 @@ SCRIPTS = {
     "vega-embed": "b1455caba2fb1a72fb46025ba0ba1316e2dbc7f0dd40a3f6040172bf9c08ba91",
 }
 
-# What is committed
+# The committed page
 
 
 def test_the_committed_page_is_the_design_with_the_pinned_scripts_and_licences() -> None:
@@ -50,7 +50,7 @@ def test_the_committed_page_is_the_design_with_the_pinned_scripts_and_licences()
         assert hashlib.sha256(code.encode()).hexdigest() == SCRIPTS.get(package.name, hashlib.sha256().hexdigest())
 
 
-def test_what_draws_is_found_in_the_page() -> None:
+def test_the_part_that_draws_charts_is_found_in_the_page() -> None:
     part = drawing(COMMITTED)
     assert part in COMMITTED
     assert part.startswith("<style>")
@@ -70,7 +70,7 @@ def test_every_chart_has_its_template_and_says_what_it_shows() -> None:
             assert properties["y_label"]
 
 
-# Made anew, from a registry
+# Making the page from a registry
 
 SCRIPT = "draw();\n"
 
@@ -109,7 +109,7 @@ def test_a_package_becomes_a_script_below_its_licence(registry: str, tmp_path: P
     assert page(f"a{PLACE}b", made) == f"a{made}b"
 
 
-def test_another_file_under_the_same_name_is_not_used(registry: str, tmp_path: Path) -> None:
+def test_a_package_with_another_checksum_is_not_used(registry: str, tmp_path: Path) -> None:
     package = small(tmp_path / "small/-/small-1.0.0.tgz")
     with (tmp_path / "small/-/small-1.0.0.tgz").open("ab") as file:
         file.write(b"more")
@@ -117,7 +117,7 @@ def test_another_file_under_the_same_name_is_not_used(registry: str, tmp_path: P
         fetch(package, registry)
 
 
-def test_a_package_that_cannot_be_had_is_named(registry: str) -> None:
+def test_a_package_that_cannot_be_downloaded_is_named(registry: str) -> None:
     with pytest.raises(InputError, match=r"big-1\.0\.0\.tgz: cannot be downloaded: 404 .*npm_config_registry"):
         fetch(Package("big", "1.0.0", "", None), registry)
 
@@ -127,7 +127,7 @@ def test_a_package_that_cannot_be_had_is_named(registry: str) -> None:
 
 @pytest.fixture(scope="module")
 def plots(first_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The first run and a commit with other reports: of a model that never takes an image for a 7."""
+    """The first run, and a commit with the reports of a model that never predicts 7."""
     clone = Clone(tmp_path_factory.mktemp("plots") / "clone")
     shutil.copytree(first_run.folder, clone.folder, symlinks=True)
     path = clone.folder / "reports/confusion_matrix.csv"
@@ -139,7 +139,7 @@ def plots(first_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 def drawn(page: Page) -> set[str]:
-    """The ids of the charts, once all are drawn."""
+    """Wait until all charts are drawn, and return their ids."""
     expect(page.locator("main svg.marks")).to_have_count(len(CHARTS))
     return set(page.locator("svg.marks").evaluate_all("charts => charts.map(chart => chart.closest('main > div').id)"))
 

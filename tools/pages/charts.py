@@ -1,4 +1,4 @@
-"""The charts of a page, drawn by the same templates as those of `dvc plots`."""
+"""The charts of a page, drawn with the templates of `dvc plots`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def chart(template: str, rows: Sequence[Mapping[str, Any]], **properties: str) -
 
 
 def charts(subject: Subject) -> dict[str, Any]:
-    """Make the charts of all runs, by the place in the page that they go to."""
+    """Make the charts of all runs, by the name of their place in the page."""
     made = {
         quantity: chart(
             quantity,

@@ -1,7 +1,7 @@
-"""A page about a run, or about what a change made of it: `make report`, `make compare REV=before [REV2=after]`.
+"""Write a page about one run, or about two compared runs: `make report`, `make compare REV=before [REV2=after]`.
 
-Everything on it is in git and DVC at the revisions: commits, branches, tags, experiments or registered versions.
-Nothing is trained again. The page is one file, its charts and images inside; `--markdown` prints the same in short.
+A revision is a commit, branch, tag, experiment or registered version. The page shows what git and DVC have at the
+revisions; nothing is trained again. The page is one file with all its charts and images. `--markdown` prints a summary.
 """
 
 import re
@@ -35,13 +35,13 @@ PICTURES = {
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("before", nargs="?", help="revision to compare with; without it, the page is about HEAD alone")
+    parser.add_argument("before", nargs="?", help="revision to compare with; without it, the page shows HEAD only")
     parser.add_argument("after", nargs="?", default="HEAD", help="the revision after the change (default: HEAD)")
     parser.add_argument("--markdown", action="store_true", help="print Markdown for a pull request, and write no page")
-    parser.add_argument("--pictures", metavar="URL", help="of the committed files, up to the commit, for Markdown")
+    parser.add_argument("--pictures", metavar="URL", help="address of committed files, up to the commit, for links")
     arguments = parser.parse_args()
     if arguments.pictures and not arguments.markdown:
-        raise InputError("--pictures is for --markdown alone: the page has no links")
+        raise InputError("--pictures is for --markdown only: the page has no links")
     after = load(resolve(arguments.after))
     subject = compare_runs(load(resolve(arguments.before)), after) if arguments.before else Subject(after)
     if arguments.markdown:
@@ -61,17 +61,17 @@ def main() -> None:
 
 
 def unavailable(subject: Subject, images: str) -> list[str]:
-    """List what is not on the page, and the commands that get it."""
+    """List what is missing on the page, with the commands that get it."""
     return list(filter(None, [*(run.missing for run in subject.runs), images]))
 
 
 def not_run(subject: Subject) -> list[str]:
-    """List what the commits say that was not run."""
+    """List the committed files that differ from those that the stages ran with."""
     return [line for run in subject.runs for line in run.not_run]
 
 
 def page(subject: Subject, images: Images | None, missing: str) -> str:
-    """Return the whole page; everything that comes from files is escaped."""
+    """Return the whole page. Texts from files are escaped."""
     return (
         templates(escape_html=True)
         .get_template("compare.html.j2")
@@ -89,7 +89,7 @@ def page(subject: Subject, images: Images | None, missing: str) -> str:
 
 
 def markdown(subject: Subject, pictures: str | None) -> str:
-    """Return the short form; `pictures` is where the repository's files are, up to the commit."""
+    """Return the summary. `pictures` is the address of the repository's files, up to the commit."""
     return (
         templates(escape_html=False)
         .get_template("compare.md.j2")
@@ -103,7 +103,7 @@ def markdown(subject: Subject, pictures: str | None) -> str:
 
 
 def changed_pictures(subject: Subject) -> dict[str, Path]:
-    """Choose the pictures, by title, that are not the same in all runs."""
+    """Return the pictures that differ between two runs, by title, or all pictures of one run."""
     if not subject.before:
         return PICTURES
     hashes = [run.lock.hashes for run in subject.runs]
@@ -111,7 +111,7 @@ def changed_pictures(subject: Subject) -> dict[str, Path]:
 
 
 def context(subject: Subject) -> dict[str, Any]:
-    """What both forms say."""
+    """Collect the values that both templates use."""
     before, after = subject.before, subject.after
     return {
         "before": before,
@@ -131,10 +131,10 @@ def context(subject: Subject) -> dict[str, Any]:
 
 
 def templates(*, escape_html: bool) -> Environment:
-    """Make what fills the templates in; nothing from a file is taken for markup, neither of HTML nor of Markdown."""
+    """Make the environment of the templates. It escapes all markup in texts from files, for HTML or for Markdown."""
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=escape_html,  # noqa: S701 - `plain` does it for Markdown
+        autoescape=escape_html,  # noqa: S701 - `plain` escapes for Markdown
         finalize=None if escape_html else plain,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -143,7 +143,7 @@ def templates(*, escape_html: bool) -> Environment:
 
 
 def plain(value: object) -> str:
-    """Write a value so that Markdown and HTML take nothing in it for markup: other characters as entities."""
+    """Escape a value for Markdown and HTML: write every character that may be markup as an entity."""
     return re.sub(r"[^A-Za-z0-9 .,:;%/+=()▲▼◆◇-]", lambda found: f"&#{ord(found[0])};", " ".join(str(value).split()))
 
 

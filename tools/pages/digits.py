@@ -1,4 +1,4 @@
-"""The test images that a run gets wrong, or that a change fixed or broke, as pictures on a page."""
+"""Pictures of the test images that a run misclassifies, or that a change fixed or broke."""
 
 import base64
 import io
@@ -17,15 +17,15 @@ from tools.pages.subject import Subject
 from tools.runs.revision import REMAKE, read_bytes
 from tools.runs.run import Run
 
-SHOWN = 500  # images of a group at most, which keeps the page below 3 MB
-ACROSS = 25  # images beside each other in a file of them
+SHOWN = 500  # images of a group at most; this keeps the page below 3 MB
+ACROSS = 25  # images in a row of a sheet
 
 Images = NDArray[np.float32]  # (n, 28, 28)
 
 
 @dataclass(frozen=True)
 class Digit:
-    """A test image and what it was taken for."""
+    """A test image with its actual digit, its predicted digits and their confidence."""
 
     index: int
     actual: int
@@ -43,11 +43,11 @@ class Group:
     explanation: str
     count: int
     shown: Sequence[Digit]
-    images: str  # the shown ones in one PNG, as a data URI; empty if they are not at hand
+    images: str  # the shown images in one PNG, as a data URI; empty if the images are not available
 
 
 def load_images(of: Run) -> tuple[Images | None, str]:
-    """Read the test images, or say why they are not at hand and how to get them."""
+    """Read the test images. If they are not available, return None and a message with the command that gets them."""
     name = f"{dataset.TEST} at {of}"
     try:
         images = dataset.parse(io.BytesIO(read_bytes(of.revision, dataset.TEST)), name).images
@@ -55,14 +55,14 @@ def load_images(of: Run) -> tuple[Images | None, str]:
         return None, str(error)
     if len(images) != len(of.predictions):
         return None, (
-            f"{name}: expected {len(of.predictions):,} images, as {predictions.PATH} has rows, found "
+            f"{name}: expected {len(of.predictions):,} images, one for each row of {predictions.PATH}, found "
             f"{len(images):,}; {REMAKE}"
         )
     return images, ""
 
 
 def groups(subject: Subject, images: Images | None) -> list[Group]:
-    """Sort the test images that either run gets wrong by their results; none if the runs have different test sets."""
+    """Group the misclassified test images by their results. Return no groups if the runs have different test sets."""
     if subject.incomparable:
         return []
     new = subject.after.predictions
@@ -70,7 +70,7 @@ def groups(subject: Subject, images: Images | None) -> list[Group]:
     actual = new["actual"]
     was_right, is_right = old["predicted"] == actual, new["predicted"] == actual
     if not subject.before:
-        return [group("Wrong", "The digits it takes for others.", old, new, mistakes=new[~is_right], images=images)]
+        return [group("Wrong", "The misclassified test images.", old, new, mistakes=new[~is_right], images=images)]
     return [
         group(
             "Newly fixed", "Wrong before, right after.", old, new, mistakes=old[~was_right & is_right], images=images
@@ -88,10 +88,10 @@ def group(
     old: pd.DataFrame,
     new: pd.DataFrame,
     *,
-    mistakes: pd.DataFrame,  # the rows, of one of the two, that are wrong
+    mistakes: pd.DataFrame,  # the wrong rows, from `old` or from `new`
     images: Images | None,
 ) -> Group:
-    """Show the images of mistakes, the most confident first."""
+    """Make a group of mistakes, the most confident first."""
     order = mistakes["confidence"].sort_values(ascending=False, kind="stable").index[:SHOWN]
     columns = [
         table[name][order].tolist()

@@ -1,9 +1,9 @@
 """Make .dvc/plots_page.html, the page around `dvc plots show` and `dvc plots diff`: `make plots-page`.
 
 The page is tools/pages/plots_page.html with Vega inside, so that the plots are drawn without a network. Vega comes from
-the npm registry, or from the one that npm's variable `npm_config_registry` names. The checksums of the packages are
-below, as npm's own lock files have them. Each script comes with its licence, which must stay with it; the bundle of
-vl-convert-python has none.
+the npm registry, or from the registry that npm's variable `npm_config_registry` names. The packages' checksums are
+below, in the form of npm's lock files. Each licence must stay with its script. The bundle of vl-convert-python has no
+licences, so it is not used.
 """
 
 import base64
@@ -32,7 +32,7 @@ class Package(NamedTuple):
     name: str
     version: str
     sha512: str  # of the tarball, base64
-    script: str | None  # the file to run; without one, only the licence of what another package has inside
+    script: str | None  # the file to run; None if another package's script contains it, and only the licence is needed
     licence: str = "LICENSE"
 
     def __str__(self) -> str:
@@ -106,17 +106,17 @@ def main() -> None:
 def fetch(package: Package, registry: str = REGISTRY) -> bytes:
     """Download a package's tarball.
 
-    Raises `InputError` if it cannot be downloaded or its checksum is another one.
+    Raises `InputError` if the download fails or the checksum is wrong.
     """
     url = f"{registry.rstrip('/')}/{package.name}/-/{package.name}-{package.version}.tgz"
     try:
         answer = requests.get(url, timeout=TIMEOUT)
         answer.raise_for_status()
     except requests.RequestException as error:
-        raise InputError(f"{url}: cannot be downloaded: {error}; npm_config_registry names another registry") from None
+        raise InputError(f"{url}: cannot be downloaded: {error}; set npm_config_registry to another registry") from None
     found = base64.b64encode(hashlib.sha512(answer.content).digest()).decode()
     if found != package.sha512:
-        raise InputError(f"{url}: expected the SHA-512 {package.sha512} (base64), found {found}; it is not used")
+        raise InputError(f"{url}: expected the SHA-512 {package.sha512} (base64), found {found}; the file is not used")
     return answer.content
 
 
@@ -129,7 +129,7 @@ def script(package: Package, tarball: bytes) -> str:
 
 def read(files: tarfile.TarFile, name: str) -> str:
     member = files.extractfile(name)
-    assert member is not None  # a file, as the checksum says  # noqa: S101
+    assert member is not None  # the checksum ensures that it is a file  # noqa: S101
     return member.read().decode()
 
 
@@ -138,7 +138,7 @@ def page(design: str, vega: str) -> str:
 
 
 def drawing(page: str) -> str:
-    """Return the part of the page, as HTML, that draws: styles, Vega and its settings."""
+    """Return the part of the page that draws charts, as HTML: styles, Vega and its settings."""
     _, _, rest = page.partition(BEGIN)
     part, _, _ = rest.partition(END)
     return part

@@ -1,4 +1,4 @@
-"""The pictures in docs/ of `dvc plots show` and `make report`, of the committed run: `make screenshots`."""
+"""Take the pictures of `dvc plots show` and `make report` in docs/, for the committed run: `make screenshots`."""
 
 import shutil
 import subprocess
@@ -22,10 +22,10 @@ def main() -> None:
 
 
 def take(*pictures: tuple[Path, str, Path]) -> None:
-    """Take a picture of each page, from the element that a selector finds downwards."""
+    """Take a picture of each page, from the element that the selector finds downwards."""
     chromium = find_chromium()
     if not chromium:
-        raise InputError("no Chromium: install it (Debian: `apt-get install chromium`), or Chrome")
+        raise InputError("Chromium not found; install Chromium (Debian: `apt-get install chromium`) or Chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium)
         for page, selector, picture in pictures:
@@ -40,7 +40,7 @@ def take(*pictures: tuple[Path, str, Path]) -> None:
 
 
 def find_chromium() -> str | None:
-    """Find the system's browser: Playwright would otherwise look for one of its own."""
+    """Find the system's browser, because Playwright looks only for its own."""
     macos = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", macos))), None)
 

@@ -1,4 +1,4 @@
-"""What a page says of a run, or of what a change made of it, in numbers and words."""
+"""The content of a page about one run or about two compared runs, in numbers and words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from tools.runs.paired import Change, Paired
 from tools.runs.run import Run
 
 HASH = 12  # digits of a hash that are shown
-ABSENT = "not recorded"  # of what a commit of an older code lacks
+ABSENT = "not recorded"  # shown for a value that an older commit lacks
 
 PARTS = {"train": dataset.TRAIN, "validation": dataset.VALIDATION, "test": dataset.TEST}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a page is about: a run, or what a change made of it."""
+    """The subject of a page: one run, or two compared runs."""
 
     after: Run
     before: Run | None = None
     paired: Paired | None = None  # if there are two runs on the same test images
-    incomparable: str = ""  # why there are two runs and no `paired`
+    incomparable: str = ""  # why two runs have no `paired`
 
     @property
     def runs(self) -> list[Run]:
@@ -36,7 +36,7 @@ class Subject:
 
     @property
     def verdict(self) -> str:
-        """The result in a word."""
+        """The result in a few words."""
         if not (self.before and self.paired):
             return "◇ Not comparable"
         if self.before.predictions.equals(self.after.predictions):
@@ -44,7 +44,7 @@ class Subject:
         return {"better": "▲ Better", "worse": "▼ Worse", "inconclusive": "◆ Inconclusive"}[self.paired.verdict]
 
     def proves_on(self, part: str) -> bool:
-        """Whether the runs are proven to differ, and have the same images in a part of the data."""
+        """Tell whether the runs are proven to differ and have the same images in a part of the data."""
         data = [run.lock.hashes.get(PARTS[part].as_posix()) for run in self.runs] if part in PARTS else [None]
         return bool(self.paired and self.paired.verdict != "inconclusive" and data[0] == data[-1])
 
@@ -55,12 +55,12 @@ class Subject:
 
 
 def compare_runs(before: Run, after: Run) -> Subject:
-    """Compare two runs, image by image where both were tested on the same.
+    """Compare two runs, image by image if both were tested on the same images.
 
-    Raises `InputError` if they are one.
+    Raises `InputError` if both are the same commit.
     """
     if before.revision.commit == after.revision.commit:
-        raise InputError(f"{before} and {after} are the same commit: nothing to compare; `make report` shows one")
+        raise InputError(f"{before} and {after} are the same commit: nothing to compare; `make report` shows one run")
     try:
         return Subject(after, before, paired.compare_revisions(before.revision, after.revision))
     except InputError as error:
@@ -72,8 +72,8 @@ class Headline(NamedTuple):
 
     name: str
     field: str  # of the report
-    form: str  # in which it is printed
-    difference: str
+    form: str  # format of the value
+    difference: str  # format of the difference
     direction: int  # 1 if more is better, -1 if less is, 0 if neither
 
 
@@ -91,7 +91,7 @@ HEADLINES = (
 
 
 class Row(NamedTuple):
-    """A line of a table: what something was before and is after."""
+    """A row of a table: a value before and after the change."""
 
     name: str
     before: str
@@ -101,9 +101,9 @@ class Row(NamedTuple):
 
 
 def headlines(subject: Subject) -> list[Row]:
-    """Lay out the metrics that come first, with their differences.
+    """List the main metrics with their differences.
 
-    A difference is called better or worse only on the same images, and if the test proves that the runs differ.
+    A difference is called better or worse only if the images are the same and the test proves that the runs differ.
     """
     rows = []
     for name, field, form, difference, direction in HEADLINES:
@@ -122,7 +122,7 @@ def headlines(subject: Subject) -> list[Row]:
 
 
 def _value(run: Run, field: str) -> float | None:
-    """Read a field of a run's report; None where the commit does not record it."""
+    """Read a field of a run's report. Return None if the commit does not record the field."""
     section, _, name = field.partition(".")
     recorded = getattr(run.report, section)
     value: float | None = recorded and attrgetter(name)(recorded)
@@ -149,7 +149,7 @@ def _data(run: Run) -> dict[str, str]:
 
 
 def differing_environments(before: Run, after: Run) -> list[Row]:
-    """List what differs between the processors and packages that trained, if both are known."""
+    """List the differences between the training environments, if both are known."""
     if before.environment and after.environment:
         return differing(before.environment, after.environment)
     known = ("recorded" if run.environment else "not known" for run in (before, after))
@@ -157,7 +157,7 @@ def differing_environments(before: Run, after: Run) -> list[Row]:
 
 
 def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Row]:
-    """List the values that differ, `none` where there is none."""
+    """List the values that differ. A missing value is `none`."""
     return [
         Row(name, *(str(values[name]) if name in values else "none" for values in (before, after)))
         for name in sorted({**before, **after})
@@ -169,7 +169,7 @@ _NONE = object()
 
 
 class Scores(NamedTuple):
-    """How well the images of one digit are classified."""
+    """Precision, recall and F1 of one digit."""
 
     precision: float
     recall: float
