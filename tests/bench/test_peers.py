@@ -18,12 +18,12 @@ def test_operations_are_those_of_the_matrix_products() -> None:
 @pytest.mark.parametrize("case", [Case(THIS, 32, (8,), "bfloat16"), Case(KERAS, 32), Case(PYTORCH, 32), Case(LIMIT)])
 def test_every_peer_trains(case: Case) -> None:
     if case.peer == PYTORCH:
-        pytest.importorskip("torch", reason="PyTorch is an optional requirement of the benchmark alone")
+        pytest.importorskip("torch", reason="PyTorch is optional, and only for the benchmark")
     digits = random_digits(64)
     PEERS[case.peer](case)(digits.images, digits.labels)
 
 
-def test_the_limit_is_that_of_the_network_to_a_percent() -> None:
+def test_the_limit_has_the_operations_of_the_network_within_a_percent() -> None:
     products = round(Case(LIMIT).images * operations(make_params().model) / (2 * SIDE**3))
     assert products * 2 * SIDE**3 == pytest.approx(Case(LIMIT).images * operations(make_params().model), rel=0.01)
 

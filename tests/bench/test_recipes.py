@@ -25,7 +25,7 @@ def run_of(recipe: str, seed: int, accuracy: float, seconds: float) -> dict[str,
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_is_a_valid_change_of_the_parameters_and_of_no_network(recipe: str) -> None:
+def test_a_recipe_has_valid_parameters_and_the_same_network(recipe: str) -> None:
     params = Params.model_validate(changed(load_params(ROOT / "params.yaml").model_dump(), RECIPES[recipe]))
     assert params.model == load_params(ROOT / "params.yaml").model
 
@@ -41,7 +41,7 @@ def test_an_unknown_parameter_is_refused() -> None:
         changed(changed_params(), ["train.epoch=3"])
 
 
-def test_a_run_is_measured_once_and_kept(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_measured_once_and_saved(in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(in_empty_folder, **SMALL)
     monkeypatch.setitem(recipes.RECIPES, "fast", ("train.epochs=1",))
     measure("fast", 3)
@@ -68,7 +68,7 @@ def test_the_table_has_mean_deviation_seeds_and_the_median_time() -> None:
     assert "not measured" in rows["best"]
 
 
-def test_the_committed_table_is_of_all_runs_with_the_parameters_of_today() -> None:
+def test_the_committed_table_has_all_runs_with_the_current_parameters() -> None:
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((ROOT / recipes.RUNS).iterdir())]
     assert (ROOT / recipes.TABLE).read_text(encoding="utf-8") == table(runs)
     for page in ("README.md", "docs/recipes.md"):
@@ -82,5 +82,5 @@ def test_the_committed_table_is_of_all_runs_with_the_parameters_of_today() -> No
             assert run["params"] == changed(load_params(ROOT / "params.yaml").model_dump(), changes)
 
 
-def test_the_spread_of_one_is_its_value() -> None:
+def test_the_spread_of_one_value_is_the_value() -> None:
     assert spread([0.5]) == "50.000%"

@@ -1,4 +1,4 @@
-"""What a command costs, and the machine it ran on."""
+"""Measure the cost of a command, and describe the machine."""
 
 import os
 import platform
@@ -19,16 +19,16 @@ PACKAGES = ("tensorflow", "keras", "numpy", "torch")
 
 
 class Cost(NamedTuple):
-    """Of one process, start-up included."""
+    """The cost of one process, including its start-up."""
 
     seconds: float  # wall time
-    peak_mib: int  # the most memory resident at once, or the caller's own, which the kernel counts too
+    peak_mib: int  # peak resident memory, at least that of the caller, which the kernel counts too
 
 
 def run(*arguments: str, folder: Path, **variables: str) -> tuple[str, Cost]:
-    """Run this Python in a folder, this repository's modules at hand; return what it printed, and its cost.
+    """Run this Python in a folder, with this repository's modules. Return the standard output and the cost.
 
-    Ends the program with the command's own messages if it fails.
+    Ends the program with the command's messages if the command fails.
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
     with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as errors:
@@ -47,12 +47,12 @@ def run(*arguments: str, folder: Path, **variables: str) -> tuple[str, Cost]:
             file.seek(0)
         if process.returncode:
             sys.exit(f"error: `python {' '.join(arguments)}` failed: {printed.read()}{errors.read()}")
-        unit = 1 if sys.platform == "darwin" else 1024  # bytes of the kernel's figure
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes in a unit of `ru_maxrss`
         return printed.read(), Cost(round(seconds, 2), round(usage.ru_maxrss * unit / 2**20))
 
 
 def environment() -> Mapping[str, object]:
-    """Describe the machine and the packages that decide about speed."""
+    """Describe the machine and the packages that affect speed."""
     packages = {name: version(name) for name in PACKAGES if find_spec(name)}
     return {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version(), **packages}
 

@@ -1,4 +1,4 @@
-"""What `make bench` compares: training steps of this project, of plain Keras and of PyTorch, and their limit."""
+"""The peers that `make bench` compares: training steps of this project, plain Keras and PyTorch, and their limit."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ Labels = NDArray[np.uint8]  # (n,)
 Epoch = Callable[[Images, Labels], object]  # trains once on all images
 
 
-SIDE = 1_024  # of the large matrices whose products are the limit
+SIDE = 1_024  # of the large matrices whose products measure the limit
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained, how."""
+    """What is trained, and how."""
 
     peer: str
     batch: int = 128
@@ -30,7 +30,7 @@ class Case:
 
 
 def this_project(case: Case) -> Epoch:
-    """Train as stages/train.py does, without the reading of images and the measuring after an epoch."""
+    """Train as stages/train.py does, without loading images and without validation."""
     from stages import model, train  # noqa: PLC0415 - each peer is imported in its own process only
     from stages.runtime import keras, tf  # noqa: PLC0415
 
@@ -49,7 +49,7 @@ def this_project(case: Case) -> Epoch:
 
 
 def keras_fit(case: Case) -> Epoch:
-    """Train the reference's network as anyone would write it: Keras' `fit` on NumPy arrays, its default settings."""
+    """Train the reference's network in the usual way: Keras's `fit` on NumPy arrays, with default settings."""
     from tools.bench.plain_keras import network  # noqa: PLC0415
 
     fit = network().fit
@@ -57,7 +57,7 @@ def keras_fit(case: Case) -> Epoch:
 
 
 def pytorch(case: Case) -> Epoch:
-    """Train PyTorch's `nn.LSTM` of the same sizes, which knows tanh alone."""
+    """Train PyTorch's `nn.LSTM` of the same sizes. `nn.LSTM` supports only tanh."""
     import torch  # noqa: PLC0415
     from torch import nn  # noqa: PLC0415
 
@@ -88,7 +88,7 @@ def pytorch(case: Case) -> Epoch:
 
 
 def matrix_products(case: Case) -> Epoch:
-    """Do as many operations as the network's matrix products on the images take, in large float32 products."""
+    """Do as many operations as the network's matrix products need for the images, in large float32 products."""
     large = np.random.default_rng(0).random((SIDE, SIDE), np.float32)
     params = load_params().model.model_copy(update={"lstm_units": list(case.units)})
 
@@ -111,7 +111,7 @@ PEERS: Mapping[str, Callable[[Case], Epoch]] = {
 def operations(params: Model) -> int:
     """Count the floating-point operations of the matrix products of one image, forward and backward.
 
-    Forward is one product, backward two of its size, but for the gradient of the pixels, which nobody needs.
+    A product needs two more of its size in the backward pass. The gradient of the pixels is not computed.
     """
     forward = unneeded = 0
     features = dataset.SIDE

@@ -1,7 +1,7 @@
-"""The reference's recipe in plain Keras, as anyone would write it: the peer that this project is measured against.
+"""The reference's recipe in plain Keras, written in the usual way. This project is compared with it.
 
-`python -m tools.bench.plain_keras SEED` trains on data/processed/train.npz, tracks test.npz after each of the 10
-epochs, and prints the accuracy on both. Nothing of stages/ is used.
+`python -m tools.bench.plain_keras SEED` trains on data/processed/train.npz, evaluates test.npz after each of the 10
+epochs, and prints both accuracies. It uses nothing of stages/.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""The recipes, measured seed by seed: `python -m tools.bench.recipes fast --seed 3`, or all that is missing: `--all`.
+"""Measure the recipes: one run with `python -m tools.bench.recipes fast --seed 3`, all missing runs with `--all`.
 
-Each run is the whole pipeline in a folder of its own, a process a stage. What it gave is kept in
-reports/benchmarks/recipes/NAME-SEED.json, and not run again while that file is there. Without arguments only the table
-of all that are there is made.
+Each run is the whole pipeline in its own folder, with one process for each stage. Its result is saved in
+reports/benchmarks/recipes/NAME-SEED.json. A run is not repeated while this file exists. Without arguments, only the
+table of the existing results is made.
 """
 
 import json
@@ -25,7 +25,7 @@ from tools.bench.measure import environment, run
 RUNS = Path("reports/benchmarks/recipes")
 TABLE = Path("reports/benchmarks/recipes.md")
 
-# As `dvc exp run` takes them after -S; docs/recipes.md has the commands.
+# Parameters in the form of `dvc exp run -S`; docs/recipes.md has the commands.
 RECIPES: Mapping[str, Sequence[str]] = {
     "reference": ("prepare.validation_size=0", "train.batch_size=32", "train.warmup=0", "train.decay=0"),
     "default": (),
@@ -58,9 +58,9 @@ SEEDS = {PLAIN_KERAS: 1, "reference": 1, "default": 5, "fast": 5, "best": 3}
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("recipe", nargs="?", choices=SEEDS, help="train this one; without it, only make the table")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order, dropout and augmentation (default: 0)")
-    parser.add_argument("--all", action="store_true", help="train whatever is not there: hours")
+    parser.add_argument("recipe", nargs="?", choices=SEEDS, help="train this recipe; without one, only make the table")
+    parser.add_argument("--seed", type=int, default=0, help="for weights, order, dropout and augmentation (default: 0)")
+    parser.add_argument("--all", action="store_true", help="train every run whose result is missing; takes hours")
     arguments = parser.parse_args()
     if arguments.recipe:
         measure(arguments.recipe, arguments.seed)
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def measure(recipe: str, seed: int) -> None:
-    """Train and evaluate a recipe with one seed, unless its result is there."""
+    """Train and evaluate a recipe with one seed, unless its result exists."""
     path = RUNS / f"{recipe.replace(' ', '-').lower()}-{seed}.json"
     if path.exists():
         return
@@ -89,7 +89,7 @@ def measure(recipe: str, seed: int) -> None:
 
 
 def train_recipe(changes: Sequence[str], seed: int) -> dict[str, Any]:
-    """Run the three stages with the parameters of params.yaml but for these changes."""
+    """Run the three stages with the parameters of params.yaml and these changes."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         params = write_params(folder, (*changes, f"train.seed={seed}"))
@@ -107,7 +107,7 @@ def train_recipe(changes: Sequence[str], seed: int) -> dict[str, Any]:
 
 
 def train_plain_keras(seed: int) -> dict[str, Any]:
-    """Train the reference's recipe as plain Keras, on the data that `prepare` makes for it."""
+    """Train the reference's recipe in plain Keras, on the data that `prepare` makes for the recipe."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_params(folder, RECIPES["reference"])
@@ -117,7 +117,7 @@ def train_plain_keras(seed: int) -> dict[str, Any]:
 
 
 def write_params(folder: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
-    """Write a folder's params.yaml, that of here but for these changes, and return what it holds."""
+    """Write the params.yaml of the current folder with these changes to another folder, and return its parameters."""
     params = changed(load_params().model_dump(), changes)
     (folder / PARAMS).write_text(yaml.safe_dump(params), encoding="utf-8")
     return params
@@ -135,7 +135,7 @@ def changed(params: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
 
 
 def table(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Lay the runs out in Markdown: mean and standard deviation of the accuracies, and the median of the times."""
+    """Make the Markdown table of the runs: mean and standard deviation of accuracies, and the median of times."""
     of_recipe = {name: [run for run in runs if run["recipe"] == name] for name in SEEDS}
     seconds = {
         name: statistics.median(run["costs"]["train"]["seconds"] for run in of) for name, of in of_recipe.items() if of
@@ -154,7 +154,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def spread(accuracies: Sequence[float]) -> str:
-    """Mean and, of several, sample standard deviation."""
+    """Format the mean and, for several values, the sample standard deviation."""
     mean = f"{statistics.mean(accuracies):.3%}"
     return f"{mean} ± {statistics.stdev(accuracies):.3%}" if len(accuracies) > 1 else mean
 

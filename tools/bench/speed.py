@@ -1,8 +1,8 @@
-"""Speed of this project beside its peers: `make bench` -> reports/benchmarks/. No part of `dvc repro`.
+"""Measure the speed of this project and its peers: `make bench` -> reports/benchmarks/. Not part of `dvc repro`.
 
-Every measurement is a process of its own. The rounds are interleaved, so that ratios hold on a machine whose speed
-changes, and the fastest of each counts: other work only ever adds time. `--quick` prints one round and writes nothing.
-Whole trainings are measured by tools/bench/recipes.py.
+Every measurement is a separate process. The cases take turns, so that ratios stay right if the speed of the machine
+changes. The fastest measurement of a case counts, because other work only adds time. `--quick` prints one round and
+writes nothing. tools/bench/recipes.py measures whole trainings.
 """
 
 import json
@@ -28,9 +28,9 @@ from tools.bench.peers import KERAS, LIMIT, PEERS, PYTORCH, THIS, Case
 RESULTS = Path("reports/benchmarks")
 ROUNDS = 2
 BATCHES = (32, 64, 128)
-IMAGES_A_PROCESS = 10_240  # or one epoch, where that is more
+IMAGES_A_PROCESS = 10_240  # or one epoch, if that is more
 
-# Rows of the table of throughput: a name, and the peer and precision behind it.
+# Rows of the throughput table: name -> peer and precision.
 ROWS = {
     THIS: (THIS, "float32"),
     f"{THIS}, bfloat16": (THIS, "bfloat16"),
@@ -50,7 +50,7 @@ Speeds = Mapping[Case, float]  # images a second
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round in a few minutes, printed only")
+    parser.add_argument("--quick", action="store_true", help="print one round, in a few minutes, and write nothing")
     parser.add_argument("--one", metavar="CASE", help="measure one case in this process and print images/s")
     arguments = parser.parse_args()
     if arguments.one:
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def measure(cases: Iterable[Case], *, rounds: int) -> Speeds:
-    """Measure every case, `rounds` times in turn, and keep the fastest."""
+    """Measure every case `rounds` times, in turns, and keep the fastest."""
     cases = [case for case in dict.fromkeys(cases) if case.peer != PYTORCH or find_spec("torch")]
     best = dict.fromkeys(cases, 0.0)
     for _ in range(rounds):
@@ -91,7 +91,7 @@ def measure(cases: Iterable[Case], *, rounds: int) -> Speeds:
 
 
 def images_per_second(case: Case) -> float:
-    """Measure in this process the images trained on in a second, the fastest epoch after two batches to warm up."""
+    """Measure images trained per second in this process: the fastest epoch, after two batches as a warm-up."""
     rng = np.random.default_rng(0)
     count = -(-case.images // case.batch) * case.batch
     images = rng.random((count, dataset.SIDE, dataset.SIDE), np.float32)
@@ -107,7 +107,7 @@ def images_per_second(case: Case) -> float:
 
 
 def throughput_table(speeds: Speeds) -> str:
-    """Lay the speeds out in Markdown, each beside its ratio to plain Keras at batch 32."""
+    """Make the Markdown table of the speeds, each with its ratio to plain Keras at batch 32."""
     base = speeds[Case(KERAS, 32)]
     rows = []
     for name, (peer, precision) in ROWS.items():
@@ -121,25 +121,23 @@ def throughput_table(speeds: Speeds) -> str:
 
 
 def growth_table(speeds: Speeds) -> str:
-    """Lay out in Markdown how the time an image takes in training grows with the network and the number of images."""
+    """Make the Markdown table of the training time of an image, for several networks and numbers of images."""
     names = {case: f"{len(case.units)} x {case.units[0]} units" for case in (*LAYERS, *UNITS)}
     names |= {case: f"2 x 128 units, an epoch of {case.images:,} images" for case in IMAGES}
     rows = [(name, f"{1e6 / speeds[case]:.0f}") for case, name in names.items()]
     return tables.markdown(("this project, batch 128", "microseconds an image"), rows) + "\n"
 
 
-# Everything that is not training
+# Costs outside training
 
 
 def stage_costs() -> Mapping[str, Cost]:
-    """Measure what is paid beside training, each as a whole process, the files at hand.
+    """Measure the costs outside training, each as a whole process with local files.
 
     Raises `InputError` if the pipeline is not up to date.
     """
     if json.loads(run("-m", "dvc", "status", "--json", folder=ROOT)[0]):
-        raise InputError(
-            "the pipeline is not up to date, and nothing else can be measured of it: run `dvc repro` first"
-        )
+        raise InputError("the pipeline is not up to date, so its costs cannot be measured; run `dvc repro` first")
     costs = {"`dvc repro` with nothing to do": run("-m", "dvc", "repro", folder=ROOT)[1]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

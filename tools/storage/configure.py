@@ -1,6 +1,6 @@
-"""The team's storage of data and models: `make storage URL=s3://bucket/path` makes it the one of every clone.
+"""Set the storage of data and models for every clone of the team: `make storage URL=s3://bucket/path`.
 
-It is named in .dvc/config, which is committed; keys are in .dvc/config.local, which is not.
+The storage is named in .dvc/config, which is committed. Keys are in .dvc/config.local, which is not committed.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ CONFIG, LOCAL = Path(".dvc/config"), Path(".dvc/config.local")
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("url", help="s3://bucket/path, a folder, or what else `dvc remote add` takes")
-    parser.add_argument("--endpoint", help="address of a server that speaks S3 and is not Amazon's")
+    parser.add_argument("url", help="s3://bucket/path, a folder, or another URL that `dvc remote add` takes")
+    parser.add_argument("--endpoint", help="address of an S3 server other than Amazon's")
     arguments = parser.parse_args()
     with restored_on_failure(CONFIG, LOCAL):
         configure(arguments.url, arguments.endpoint)
@@ -51,13 +51,13 @@ def restored_on_failure(*paths: Path) -> Iterator[None]:
 
 
 def configure(url: str, endpoint: str | None) -> None:
-    """Write the storage to .dvc/config and, of S3, the keys that are in the environment to .dvc/config.local.
+    """Write the storage to .dvc/config and, for S3, the keys of the environment to .dvc/config.local.
 
-    Nothing stays there that was said of a storage of another kind.
+    Settings of an earlier storage of another kind are removed.
     """
     settings = {"url": url, "verify": "true"} | ({"endpointurl": endpoint} if endpoint else {})
     with storage_errors():
-        # Valid is only the whole: keys of an earlier storage may be unknown to this one.
+        # Validate only after both edits: the new storage may not know the keys of the earlier one.
         both = Config(str(CONFIG.parent), validate=False)
         with both.edit("repo", validate=False) as config:
             earlier = config["remote"].get(NAME, {}).get("url", "")
@@ -78,7 +78,7 @@ def scheme(url: str) -> str:
 
 
 def keys() -> dict[str, str]:
-    """Read S3's lasting keys from the environment; those with a session's token are for an hour."""
+    """Read permanent S3 keys from the environment. Keys with a session token expire within hours, so skip them."""
     names = {"access_key_id": "AWS_ACCESS_KEY_ID", "secret_access_key": "AWS_SECRET_ACCESS_KEY"}
     if "AWS_SESSION_TOKEN" in os.environ or not all(name in os.environ for name in names.values()):
         return {}
