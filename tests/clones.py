@@ -1,4 +1,4 @@
-"""Working copies in which the real `dvc`, `git` and tools are run."""
+"""Working copies in which tests run the real `dvc`, `git` and tools."""
 
 import io
 import json
@@ -27,15 +27,15 @@ OUTPUTS = sorted(
 )
 
 
-FAILED_REPRO = 255  # DVC's own exit code, whichever a stage's was
+FAILED_REPRO = 255  # DVC's exit code if a stage fails, whatever the stage's exit code
 
 
 class Clone:
-    """A working copy and the commands typed in it."""
+    """A working copy, and methods that run commands in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # Nothing of the developer's own git or DVC settings reaches the clone, nor that it is tested in CI.
+        # Leave out the developer's settings of git and DVC, and the variables that CI sets.
         others = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_", "CI"))}
         self.environment = {
             **others,
@@ -49,12 +49,12 @@ class Clone:
         }
 
     def copy(self, folder: Path) -> "Clone":
-        """Copy it whole, with its cache."""
+        """Copy the whole folder, with its cache."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return Clone(folder)
 
     def run(self, *command: str, exit_code: int = 0, **variables: str) -> str:
-        """Run a command that must end with this code, and return what it printed, with its errors if it failed."""
+        """Run a command that must end with this code. Return its output, with errors for a code other than 0."""
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment | variables, capture_output=True, text=True, check=False
         )
@@ -70,7 +70,7 @@ class Clone:
         self.run("git", "commit", "--quiet", "--message", message)
 
     def content(self) -> dict[str, bytes]:
-        """What all outputs hold, file for file."""
+        """Return the content of every file of all outputs."""
         files = [
             path
             for output in OUTPUTS
@@ -89,13 +89,13 @@ def error_of(printed: str) -> str:
 
 # Registered runs: the first, a better one, a worse one, and one as good as the first
 
-# By version: how many test images it fixes and how many it breaks of the first run's.
+# By version: how many test images the run fixes and how many it breaks, compared with the first run.
 RELEASED = {"v1.0.0": (0, 0), "v1.0.1": (20, 0), "v1.1.0": (0, 20), "v1.1.1": (10, 10)}
 BUMPS = {"v1.0.0": "major", "v1.1.0": "minor"}
 
 
 def commit_run(clone: Clone, seed: int, fixed: int, broken: int) -> None:
-    """Commit what a training with another seed might have given: another file, and other predictions than the first."""
+    """Commit an imitated training with another seed: another model file, and other predictions than the first run's."""
     write_params(clone.folder, **SMALL, train__seed=seed)
     with zipfile.ZipFile(clone.folder / archive.PATH, "a") as file:
         file.comment = f"seed {seed}".encode()

@@ -1,4 +1,4 @@
-"""Fixtures of all tests, and what `make test-faults` counts."""
+"""Fixtures of all tests, and the summary of `make test-faults`."""
 
 import os
 import shutil
@@ -15,20 +15,20 @@ from tests.parameters import SMALL, write_params
 from tools import ROOT
 
 with suppress(ImportError):
-    # It sets logging up anew when it is imported, which closes what pytest captures if TensorFlow came first.
+    # Import it before TensorFlow: its import resets logging, which would close the streams that pytest captures.
     import gto.log  # noqa: F401
 
 
 @pytest.fixture
 def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A new folder as the working directory, where a stage finds nothing but what the test put there."""
+    """A new, empty folder as the working directory. A stage finds only the files that the test puts there."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture(autouse=True)
 def of_a_laptop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers on loopback are asked directly, whatever the user's network needs, and no test knows that it is in CI."""
+    """Remove proxies, so that tests reach servers on loopback directly, and the variable that CI sets."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ci"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -36,7 +36,7 @@ def of_a_laptop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A repository of these files, run on small parameters and committed, as `first`; tests copy it."""
+    """A repository of these files with a committed run on small parameters, tagged `first`. Tests copy it."""
     clone = Clone(tmp_path_factory.mktemp("team") / "first")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -45,7 +45,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     for name in filter(None, listed.stdout.split("\0")):
         target = clone.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        # The committed run is of the real images: this one starts without.
+        # Leave out the committed run, which is of the real images.
         if (ROOT / name).exists() and not name.startswith("reports/") and name != "dvc.lock":
             shutil.copy2(ROOT / name, target)
     write_params(clone.folder, **SMALL)
@@ -58,13 +58,13 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 @pytest.fixture
 def clone(first_run: Clone, tmp_path: Path) -> Clone:
-    """A copy of the first run to change, with its cache and beside an empty storage."""
+    """A copy of the first run that a test may change, with its cache and an empty storage beside it."""
     return first_run.copy(tmp_path / "clone")
 
 
 @pytest.fixture(scope="session")
 def released(first_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The first run and three more commits as if models had been trained, `run-v1.0.0` and so on, each registered."""
+    """The first run and three imitated runs, each committed, tagged `run-v1.0.0` and so on, and registered."""
     clone = first_run.copy(tmp_path_factory.mktemp("released") / "clone")
     for seed, (version, (fixed, broken)) in enumerate(RELEASED.items()):
         if seed:
@@ -77,16 +77,16 @@ def released(first_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clon
 
 @pytest.fixture
 def releases(released: Clone, tmp_path: Path) -> Clone:
-    """A copy of the registered runs to change, beside a copy of their storage."""
+    """A copy of the registered runs that a test may change, beside a copy of their storage."""
     shutil.copytree(released.folder.parent, tmp_path / "releases", symlinks=True)
     return Clone(tmp_path / "releases" / "clone")
 
 
-# What `make test-faults` counts
+# The summary of `make test-faults`
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave the slow ones to `make test-team`, and to `make test-faults`, which sets FAULTS to all, or to sample."""
+    """Skip the slow tests unless `make test-team` sets TEAM or `make test-faults` sets FAULTS to all or sample."""
     needed = {"faults": "FAULTS", "team": "TEAM"}.get(collection_path.name)
     return True if needed and collection_path.is_dir() and needed not in os.environ else None
 
@@ -105,6 +105,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                     made[kind] += (number or [1])[0]
                     withstood[kind] += (number or [1])[0] * report.passed
     if made and "FAULTS" in os.environ:
-        terminalreporter.section("faults withstood")
+        terminalreporter.section("faults survived")
         for kind, count in sorted(made.items()):
             terminalreporter.write_line(f"{kind}: {withstood[kind]:,} of {count:,}")

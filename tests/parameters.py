@@ -1,4 +1,4 @@
-"""Parameters of small runs, and the params.yaml that has them."""
+"""Parameters of small runs, and functions that write them to params.yaml."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from stages import params
 from stages.params import Params
 from tools import ROOT
 
-# A run of seconds on the embedded digits.
+# A run on the embedded digits, which takes seconds.
 SMALL = {
     "prepare__dataset": "digits",
     "prepare__validation_size": 200,
@@ -18,7 +18,7 @@ SMALL = {
     "train__learning_rate": 0.01,
 }
 
-# Parameters with which training soon meets infinity.
+# Parameters with which training diverges soon.
 DIVERGING = {
     "model__activation": "elu",
     "train__learning_rate": 10,
@@ -29,12 +29,12 @@ DIVERGING = {
 
 
 def make_params(**changes: object) -> Params:
-    """The committed parameters but for `section__name=value`."""
+    """Return the committed parameters with the changes `section__name=value`."""
     return Params.model_validate(changed_params(**changes))
 
 
 def write_params(folder: Path, **changes: object) -> None:
-    """Write a params.yaml like the committed one but for `section__name=value`, valid or not."""
+    """Write the committed params.yaml with the changes `section__name=value`, valid or not."""
     (folder / params.PATH).write_text(yaml.safe_dump(changed_params(**changes)), encoding="utf-8")
 
 

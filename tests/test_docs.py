@@ -1,4 +1,4 @@
-"""README, CONTRIBUTING and docs/ tell the truth about the files, the commands and the links that they name."""
+"""README, CONTRIBUTING and docs/ name only files, commands and links that exist."""
 
 import argparse
 import fnmatch
@@ -15,7 +15,7 @@ from dvc.cli.parser import get_main_parser
 from tools import ROOT
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-CHANGELOG = "CHANGELOG.md"  # it names commands of the past too
+CHANGELOG = "CHANGELOG.md"  # it also names commands of earlier versions
 
 README_WORDS = 1_000  # outside code and tables: three screens
 SENTENCE_WORDS = 32
@@ -46,7 +46,7 @@ def without_code(text: str) -> str:
 
 
 def prose(text: str) -> str:
-    """Leave what is read as sentences: no code blocks, tables, headings or quotations."""
+    """Keep only sentences: no code blocks, tables, headings or quotations."""
     return "\n".join(line for line in FENCE.sub("", text).splitlines() if not line.startswith(("|", "#", ">")))
 
 
@@ -186,7 +186,7 @@ def test_every_command_and_option_of_dvc_exists(name: str) -> None:
     assert [(command, unknown) for command in commands if (unknown := unknown_to_dvc(command))] == []
 
 
-def test_what_dvc_lacks_is_noticed() -> None:
+def test_an_unknown_command_or_option_of_dvc_is_noticed() -> None:
     text = "Run `dvc exp shows`.\n\n```\n$ dvc plots show --nothing && dvc repro\n```\n\nAnd `dvc exp\nrun -S a=1`.\n"
     assert [unknown_to_dvc(command) for command in dvc_commands(text)] == ["--nothing", None, "shows", None]
 

@@ -1,4 +1,4 @@
-"""dvc.yaml tells the truth about what the stages read."""
+"""dvc.yaml names exactly what the stages read."""
 
 import ast
 from pathlib import Path
@@ -17,7 +17,7 @@ STAGES = PIPELINE["stages"]
 
 
 def first_party_imports(path: Path) -> set[Path]:
-    """The files of stages/ that a file imports, directly or through another."""
+    """Find the files of stages/ that a file imports, directly or through another file."""
     found: set[Path] = set()
     pending = [path]
     while pending:
@@ -82,7 +82,7 @@ def test_a_stage_reads_the_sections_it_names_and_every_parameter_is_read(
 
     def loaded() -> Params:
         params = load_params()
-        read.clear()  # of what the checks of the whole file read
+        read.clear()  # forget what the checks of the whole file read
         return params
 
     monkeypatch.setattr(Section, "__getattribute__", recording)

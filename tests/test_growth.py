@@ -1,4 +1,4 @@
-"""A report may grow: each of two commits is read by the tools of the other."""
+"""Reports may get more columns and metrics: the tools of each of two commits read the reports of the other."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def change(file: Path, old: str, new: str) -> None:
 
 @pytest.fixture
 def grown(clone: Clone) -> Clone:
-    """A run, and one of code that records another column in both tables and another metric, both registered."""
+    """Two registered runs. The later run's code records one more column in both tables and one more metric."""
     clone.run("dvc", "push")
     clone.run("python", "-m", "tools.registry.register", "--bump", "major")
     stages = clone.folder / "stages"

@@ -1,4 +1,4 @@
-"""The rules of the house: who imports whom, and who names a file."""
+"""The rules of the layout: which module may import which, and which module names a file."""
 
 import ast
 from collections.abc import Iterator
@@ -64,5 +64,5 @@ def test_only_its_owner_names_the_path_of_a_file(owner: str) -> None:
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
         for path in OWNERS[owner]:
-            # Documentation and messages may speak of a file; only a text that is its path opens it.
+            # Documentation and messages may mention a file. Only a text that equals its path can open it.
             assert str(path) not in texts, file

@@ -1,4 +1,4 @@
-"""The whole pipeline by the real `dvc` in a clone, on small embedded digits."""
+"""The whole pipeline, run by the real `dvc` in a clone, on small embedded digits."""
 
 import csv
 import hashlib
@@ -20,7 +20,7 @@ from tools import ROOT
 
 @pytest.fixture(scope="session")
 def experiment(first_run: Clone) -> tuple[Clone, str]:
-    """A copy of the first run in which an experiment with more dropout was run, and what that printed."""
+    """A copy of the first run with an experiment with more dropout, and the output of the experiment."""
     clone = first_run.copy(first_run.folder.parent / "second")
     return clone, clone.run("dvc", "exp", "run", "--name", "more-dropout", "--set-param", "model.dropout=0.5")
 
@@ -59,7 +59,7 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def test_each_parameter_makes_the_stage_stale_that_reads_it(clone: Clone) -> None:
+def test_a_changed_parameter_makes_the_stage_that_reads_it_stale(clone: Clone) -> None:
     assert {section: set(values) for section, values in OTHER_VALUES.items()} == {
         section: set(values) for section, values in changed_params().items()
     }
@@ -69,7 +69,7 @@ def test_each_parameter_makes_the_stage_stale_that_reads_it(clone: Clone) -> Non
             assert stale_stages(clone) == READERS[section], name
 
 
-def test_each_file_makes_the_stages_stale_that_depend_on_it(clone: Clone) -> None:
+def test_a_changed_file_makes_the_stages_that_depend_on_it_stale(clone: Clone) -> None:
     files = [
         *sorted(clone.folder.glob("stages/*.py")),
         *clone.folder.glob("requirements*.txt"),
@@ -86,7 +86,7 @@ def test_each_file_makes_the_stages_stale_that_depend_on_it(clone: Clone) -> Non
     assert stale_stages(clone) == set()
 
 
-def test_an_experiment_reruns_what_its_parameter_reaches(experiment: tuple[Clone, str]) -> None:
+def test_an_experiment_reruns_only_the_stages_that_its_parameter_affects(experiment: tuple[Clone, str]) -> None:
     clone, printed = experiment
     assert "Stage 'prepare' didn't change, skipping" in printed
     assert "Running stage 'train'" in printed
@@ -96,7 +96,7 @@ def test_an_experiment_reruns_what_its_parameter_reaches(experiment: tuple[Clone
     assert '"dropout": 0.5' in shown
 
 
-def test_after_a_training_that_diverged_earlier_parameters_restore_their_models_without_training(clone: Clone) -> None:
+def test_earlier_parameters_restore_their_models_without_training_after_a_failed_run(clone: Clone) -> None:
     first = clone.content()
     write_params(clone.folder, **SMALL, train__seed=1)
     clone.run("dvc", "repro")
@@ -119,7 +119,7 @@ def test_the_same_inputs_give_the_same_bytes(clone: Clone) -> None:
     assert clone.run("git", "status", "--porcelain") == ""
 
 
-# What people look at
+# Metrics and plots
 
 
 def test_metrics_are_shown_and_compared(second_run: Clone) -> None:
@@ -137,7 +137,7 @@ def test_metrics_are_shown_and_compared(second_run: Clone) -> None:
 
 
 def data_of(plot: Any) -> list[dict[str, Any]]:
-    """The rows drawn by a plot, whichever revision they are of."""
+    """Return the rows that a plot draws, of all revisions."""
     rows: list[dict[str, Any]] = plot[0]["anchor_definitions"]["<DVC_METRIC_DATA>"]
     return rows
 
@@ -190,11 +190,11 @@ def test_plots_of_two_commits_are_drawn_together(second_run: Clone) -> None:
 # Sharing
 
 
-def test_a_clone_beside_it_gets_everything_by_pull(clone: Clone, tmp_path: Path) -> None:
+def test_another_clone_gets_everything_by_pull(clone: Clone, tmp_path: Path) -> None:
     clone.run("dvc", "push")
     clone.run("git", "clone", "--quiet", str(clone.folder), str(tmp_path / "other"))
     other = Clone(tmp_path / "other")
-    # The evidence is there before anything is pulled.
+    # The metrics are available before anything is pulled.
     assert other.json("dvc", "metrics", "show", "--json") == clone.json("dvc", "metrics", "show", "--json")
     assert not (other.folder / "models/lstm.keras").exists()
     other.run("dvc", "pull")
@@ -213,7 +213,7 @@ def test_dvc_sends_no_analytics() -> None:
 
 @pytest.fixture
 def spoiled(clone: Clone) -> Iterator[Clone]:
-    """A clone that a test spoils, and that the documented commands must then bring back."""
+    """A clone that a test damages, and that the documented commands must then restore."""
     before = clone.content()
     yield clone
     clone.run("git", "restore", "dvc.lock", "params.yaml", "reports")
@@ -223,7 +223,7 @@ def spoiled(clone: Clone) -> Iterator[Clone]:
 
 
 def test_a_bad_parameter_stops_the_stage_that_runs_and_nothing_is_lost(spoiled: Clone) -> None:
-    # Of another section than the one that makes prepare run: the whole file is checked.
+    # The bad parameter is not in a section that prepare reads, but prepare checks the whole file.
     write_params(spoiled.folder, **(SMALL | {"prepare__seed": 1, "train__epochs": 0}))
     printed = spoiled.run("dvc", "repro", exit_code=FAILED_REPRO)
     assert error_of(printed) == (
@@ -262,7 +262,7 @@ def test_a_damaged_or_missing_input_is_named(
     path.unlink()
     with pytest.raises(InputError, match=f"{damaged}: not found"):
         stage.main()
-    # The way back that the errors name.
+    # The commands that the errors name restore the files.
     clone.run("git", "restore", "reports")
     clone.run("dvc", "checkout", "--force")
     assert clone.json("dvc", "status", "--json") == {}

@@ -9,9 +9,9 @@ from tests.parameters import write_params
 
 
 class Undisturbed(NamedTuple):
-    """What the stages made where nothing went wrong."""
+    """The files of stages that ran without a fault."""
 
-    before: dict[str, dict[str, bytes]]  # stage: every file there was when it started
+    before: dict[str, dict[str, bytes]]  # by stage: every file before the stage started
     after: dict[str, dict[str, bytes]]
     seconds: dict[str, float]
 

@@ -24,7 +24,7 @@ def start(stage: str, folder: Path) -> subprocess.Popen[str]:
 
 
 def run(stage: str, folder: Path) -> str:
-    """Run a stage to its end, which must be good."""
+    """Run a stage, which must succeed."""
     process = start(stage, folder)
     printed, _ = process.communicate()
     assert process.returncode == 0, printed
@@ -32,5 +32,5 @@ def run(stage: str, folder: Path) -> str:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder, hidden ones too."""
+    """Read every file of a folder, including hidden files."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

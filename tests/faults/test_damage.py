@@ -1,4 +1,4 @@
-"""Every output and every source file damaged: `dvc repro` brings the former back, the latter are never used."""
+"""Damage to every output and every source file: `dvc repro` restores outputs and never uses damaged source files."""
 
 import hashlib
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def empty(path: Path) -> None:
 
 
 def make_unreadable(path: Path) -> None:
-    """For everyone, the superuser too, whom permissions do not stop: a folder cannot be read as a file."""
+    """Put a folder in the place of the file. Unlike with permissions, even the superuser cannot read it."""
     path.unlink()
     path.mkdir()
 
@@ -42,9 +42,9 @@ def make_unreadable(path: Path) -> None:
 DAMAGES = [truncate, flip_a_bit, swap, empty, make_unreadable]
 
 
-@pytest.mark.fault("damaged outputs brought back", len(DAMAGES))
+@pytest.mark.fault("damaged outputs restored", len(DAMAGES))
 @pytest.mark.parametrize("output", OUTPUTS[-2:] if SAMPLE else OUTPUTS)
-def test_repro_brings_a_damaged_output_back(output: str, clone: Clone) -> None:
+def test_repro_restores_a_damaged_output(output: str, clone: Clone) -> None:
     expected = clone.content()
     for damage in DAMAGES:
         path = clone.folder / output
@@ -56,7 +56,7 @@ def test_repro_brings_a_damaged_output_back(output: str, clone: Clone) -> None:
 
 @pytest.mark.fault("damaged source files refused", len(DAMAGES))
 @pytest.mark.parametrize("name", [file.name for file in mnist.FILES])
-def test_a_damaged_source_file_is_refused_and_a_whole_one_taken(name: str, tmp_path: Path) -> None:
+def test_a_damaged_source_file_is_refused_and_a_whole_one_is_used(name: str, tmp_path: Path) -> None:
     whole = np.random.default_rng(0).bytes(10_000)
     file = mnist.IdxFile(name, len(whole), hashlib.sha256(whole).hexdigest(), (1,))
     good = tmp_path / "good"
@@ -77,9 +77,9 @@ def test_a_damaged_source_file_is_refused_and_a_whole_one_taken(name: str, tmp_p
 Damage = Callable[[Path], None]
 
 
-@pytest.mark.fault("damaged downloads in the cache fetched anew")
+@pytest.mark.fault("damaged downloads in the cache fetched again")
 @pytest.mark.parametrize("damage", DAMAGES[:4])
-def test_a_file_damaged_in_the_download_cache_is_fetched_anew(damage: Damage, tmp_path: Path) -> None:
+def test_a_file_damaged_in_the_download_cache_is_fetched_again(damage: Damage, tmp_path: Path) -> None:
     whole = np.random.default_rng(0).bytes(10_000)
     file = mnist.IdxFile("file.gz", len(whole), hashlib.sha256(whole).hexdigest(), (1,))
     good = tmp_path / "good"

@@ -1,6 +1,6 @@
-"""A disk that fills up.
+"""A full disk.
 
-A limit on the size of files fails a write as a full disk does, without the rights to mount one.
+With a limit on the size of files, a write fails as on a full disk, and tests need no right to mount a disk.
 """
 
 import os
@@ -14,7 +14,7 @@ from tests.faults.conftest import Undisturbed, fill
 from tests.faults.pipeline import SAMPLE, content, run
 from tools import ROOT
 
-# Kilobytes of the largest file that can be written, by stage.
+# The largest file that can be written, in kilobytes, by stage.
 LIMITS = {"prepare": (0, 20, 500, 2_000), "train": (0, 4, 10, 20), "evaluate": (0, 2, 20, 40)}
 
 
@@ -23,7 +23,7 @@ LIMITS = {"prepare": (0, 20, 500, 2_000), "train": (0, 4, 10, 20), "evaluate": (
     ("stage", "kilobytes"),
     [(stage, limit) for stage, limits in LIMITS.items() for limit in (limits[1:2] if SAMPLE else limits)],
 )
-def test_a_stage_on_a_full_disk_says_so_and_ends_well_once_there_is_room(
+def test_a_stage_names_a_full_disk_and_succeeds_once_there_is_room(
     stage: str, kilobytes: int, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     fill(tmp_path, undisturbed.before[stage])
@@ -42,6 +42,6 @@ def test_a_stage_on_a_full_disk_says_so_and_ends_well_once_there_is_room(
     assert "make room" in line or "No usable temporary directory" in line
     for path, whole in undisturbed.after[stage].items():
         if (tmp_path / path).exists() and path != "reports/history.csv":
-            assert (tmp_path / path).read_bytes() == whole, "a cut file stands under its final name"
+            assert (tmp_path / path).read_bytes() == whole, "a truncated file has the final name"
     run(stage, tmp_path)
     assert content(tmp_path) == undisturbed.after[stage]

@@ -1,4 +1,4 @@
-"""Malformed params.yaml and IDX files, made by Hypothesis: refused by an `InputError` or read, and nothing else."""
+"""Malformed params.yaml and IDX files from Hypothesis: each is read or refused with an `InputError`."""
 
 import gzip
 from contextlib import suppress
@@ -23,7 +23,7 @@ CASES = 50 if SAMPLE else 750
 COMMITTED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 NAMES = [(section, name) for section, values in changed_params().items() for name in values]
 
-# The same cases every time; a case that takes seconds is a hang.
+# The cases are the same in every run. A case that takes 5 seconds counts as a hang.
 malformed = settings(
     max_examples=CASES,
     derandomize=True,

@@ -47,7 +47,7 @@ def team(first_run: Clone, storage: Storage, tmp_path: Path) -> Team:
 
 @pytest.fixture(scope="session")
 def runs(first_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The caches of both experiments, run once: with one in place, `dvc repro` of its experiment is done in seconds."""
+    """The DVC caches of both experiments, which run once. With its cache, an experiment's `dvc repro` takes seconds."""
     caches = {}
     for name, changes in EXPERIMENTS.items():
         clone = first_run.copy(tmp_path_factory.mktemp("experiment") / name)

@@ -1,4 +1,4 @@
-"""Ann and Ben, each with a clone, a git repository between them, and a storage: a folder or a server."""
+"""Ann and Ben, each with a clone. They share a git repository and a storage, which is a folder or a server."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ class Team(NamedTuple):
     ben: Clone
 
     def join(self, name: str) -> Clone:
-        """Clone as somebody new does."""
+        """Clone the repository as a new team member does."""
         clone = Clone(self.folder / name)
         without_settings_of_others(clone)
         clone.folder.mkdir()
@@ -28,7 +28,7 @@ class Team(NamedTuple):
 
 
 def without_settings_of_others(clone: Clone) -> None:
-    """Proxies and keys of the one who runs the tests are not the team's."""
+    """Remove the proxies and keys of the developer who runs the tests."""
     for name in [name for name in clone.environment if "proxy" in name.lower() or name.startswith("AWS_")]:
         del clone.environment[name]
     clone.environment["AWS_EC2_METADATA_DISABLED"] = "true"
@@ -46,6 +46,6 @@ def experiment(clone: Clone, name: str, runs: dict[str, Path]) -> None:
 
 
 def md5_of(clone: Clone, path: str) -> str:
-    """Read from dvc.lock under which name the storage has a file."""
+    """Read a file's MD5 from dvc.lock, which is the file's name in the storage."""
     text = (clone.folder / "dvc.lock").read_text()
     return text.split(f"- path: {path}\n")[-1].split("md5: ")[1].split("\n")[0]

@@ -1,4 +1,4 @@
-"""A server that speaks S3 on loopback, with keys that it checks and objects that it can refuse."""
+"""An S3 server on loopback. It checks keys, and can refuse objects."""
 
 import json
 import os
@@ -25,14 +25,14 @@ class Server:
         self.iam = boto3.client("iam", endpoint_url=self.url, region_name=REGION, **ROOT)
 
     def make_user(self) -> tuple[str, str]:
-        """Make the one user whom every clone's keys are of, and ask for keys from now on."""
+        """Make the user whose keys all clones have, and check keys from now on."""
         self.iam.create_user(UserName="team")
         key = self.iam.create_access_key(UserName="team")["AccessKey"]
         self.refuse()
         return key["AccessKeyId"], key["SecretAccessKey"]
 
     def refuse(self, *objects: str) -> None:
-        """Refuse to give these objects, and no others."""
+        """Refuse to return these objects, and no others."""
         statements: list[dict[str, Any]] = [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]
         statements += [
             {"Effect": "Deny", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{name}"} for name in objects
@@ -70,7 +70,7 @@ class Server:
 
 @contextmanager
 def serving(log: Path) -> Iterator[Server]:
-    """Run a server for the length of a block."""
+    """Run a server during a `with` block."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with log.open("w") as file:

@@ -1,4 +1,4 @@
-"""Where a team's data is, and how a test spoils it."""
+"""The storages of a team, with methods that damage their files."""
 
 import uuid
 from pathlib import Path
@@ -8,10 +8,10 @@ from tests.team.s3 import Server
 
 
 class Storage:
-    """Where a team's data is, and how a test spoils it."""
+    """A storage of a team, with methods that damage its files."""
 
     def configure(self, clone: Clone) -> None:
-        """Make it the storage of the team, from one clone."""
+        """Make this the storage of the team, from one clone."""
 
     def credentials(self, clone: Clone) -> None:
         """Give a clone what it needs to use the storage."""

@@ -1,4 +1,4 @@
-"""A day of two people who train, share and merge."""
+"""Two people train, share and merge."""
 
 import hashlib
 import re
@@ -54,7 +54,7 @@ def test_both_train_different_experiments_and_merge(team: Team, runs: dict[str, 
     assert "seed: 1" in params
     for report in ("metrics.json", "predictions.csv", "mistakes.png"):
         of_ben = team.ben.run("git", "rev-parse", f"HEAD^1:reports/{report}")
-        assert team.ben.run("git", "rev-parse", f"HEAD:reports/{report}") == of_ben, "ours, whole"
+        assert team.ben.run("git", "rev-parse", f"HEAD:reports/{report}") == of_ben, "the merge keeps our whole file"
     assert failed_check(team.ben) == [
         f"dvc.lock: has no run of {stage}; run `dvc repro`" for stage in ("train", "evaluate")
     ]
@@ -75,7 +75,7 @@ def test_both_train_different_experiments_and_merge(team: Team, runs: dict[str, 
     assert team.ann.content() == team.ben.content()
 
 
-def test_of_two_who_push_at_once_both_data_arrive_and_one_is_told_to_pull(team: Team, runs: dict[str, Path]) -> None:
+def test_two_pushes_at_once_store_the_data_of_both_and_refuse_one_commit(team: Team, runs: dict[str, Path]) -> None:
     clones = {"ann": team.ann, "ben": team.ben}
     for name, clone in clones.items():
         experiment(clone, name, runs)
@@ -100,12 +100,12 @@ def test_of_two_who_push_at_once_both_data_arrive_and_one_is_told_to_pull(team: 
     clones[loser].run("git", "pull", "--no-rebase", "--no-edit")
 
 
-def test_a_push_whose_data_was_forgotten_is_stopped(team: Team, runs: dict[str, Path]) -> None:
+def test_a_git_push_before_its_dvc_push_is_refused(team: Team, runs: dict[str, Path]) -> None:
     experiment(team.ann, "ann", runs)
     before = team.ann.run("git", "ls-remote", str(team.git), "main")
     printed = team.ann.run("git", "push", exit_code=1)
     assert f"{MODEL}: not in the storage; run `dvc push` in a clone that has it" in printed.splitlines()
-    assert "data/processed" not in printed, "which is there"
+    assert "data/processed" not in printed, "the storage has these files"
     assert team.ann.run("git", "ls-remote", str(team.git), "main") == before
     team.ann.run("git", "push", "--dry-run", "--no-verify")
 
@@ -130,7 +130,7 @@ def with_another_end(content: bytes) -> bytes:
     return content[:-10] + bytes(10)
 
 
-def test_what_is_damaged_or_missing_in_the_storage_is_named_and_repaired(team: Team) -> None:
+def test_a_damaged_or_missing_file_in_the_storage_is_named_and_repaired(team: Team) -> None:
     names = {
         MODEL: md5_of(team.ann, MODEL),
         RAW: hashlib.md5((team.ann.folder / RAW).read_bytes(), usedforsecurity=False).hexdigest(),
@@ -166,8 +166,8 @@ def test_what_is_damaged_or_missing_in_the_storage_is_named_and_repaired(team: T
         assert team.ben.content() == expected
 
 
-@pytest.mark.parametrize("storage", ["s3"], indirect=True)  # a folder refuses the superuser nothing
-def test_what_the_storage_refuses_is_named(team: Team) -> None:
+@pytest.mark.parametrize("storage", ["s3"], indirect=True)  # a folder never refuses the superuser
+def test_a_file_that_the_storage_refuses_is_named(team: Team) -> None:
     assert isinstance(team.storage, Bucket)
     md5 = md5_of(team.ann, MODEL)
     team.storage.refuse(md5)

@@ -1,4 +1,4 @@
-"""Experiments side by side, and between clones."""
+"""Experiments that run side by side, and experiments that are shared between clones."""
 
 import json
 import re

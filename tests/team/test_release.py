@@ -1,4 +1,4 @@
-"""A version that one registers, another promotes, and anyone uses."""
+"""One person registers a version, another person promotes the version, and anyone uses it."""
 
 import json
 from pathlib import Path
@@ -33,12 +33,12 @@ def test_a_version_is_registered_by_one_promoted_by_another_and_used_by_anyone(t
     assert holder["version"] == "v1.0.0"
 
 
-@pytest.mark.parametrize("storage", ["s3"], indirect=True)  # a folder beside the clones is not beside a URL's
+@pytest.mark.parametrize("storage", ["s3"], indirect=True)  # a URL's clone has no storage folder beside it
 def test_the_version_in_production_reads_a_picture_outside_of_any_clone(team: Team, tmp_path: Path) -> None:
     assert isinstance(team.storage, Bucket)
     team.ann.run("python", "-m", "tools.registry.register")
     team.ann.run("python", "-m", "tools.registry.promote", "v0.0.1", "--stage", "prod")
-    team.ann.run("git", "push", "--quiet", "--tags", "origin")  # one of a commit before there was this storage
+    team.ann.run("git", "push", "--quiet", "--tags", "origin")  # `first` is of a commit before this storage
     image = dataset.load(team.ann.folder / dataset.TEST).images[0]
     Image.fromarray(255 - (image * 255).astype(np.uint8)).resize((280, 280)).save(tmp_path / "digit.png")
 
