@@ -31,8 +31,8 @@ MIRROR_VARIABLE = "MNIST_MIRROR"
 REPOSITORY = f"{RAW} at HEAD"  # in DVC's cache, or else its storage
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
-SILENCE = 20  # seconds without a byte, after which a connection is given up
-DEADLINE = 600  # seconds for one file, of which each source that is left may take its part, retries included
+SILENCE = 20  # seconds without a byte, after which a connection is closed
+DEADLINE = 600  # seconds for one file, retries included; the remaining sources share the remaining time
 RETRIES = 2  # after a first failure
 
 
@@ -43,13 +43,13 @@ def sources() -> list[str]:
 
 
 def _root() -> Path:
-    """Find the repository, which is not the working folder where DVC runs an experiment in a folder of its own."""
+    """Find the repository. It is not the working folder if DVC runs an experiment in a temporary folder."""
     return Path(os.environ.get("DVC_ROOT", "."))
 
 
 @contextmanager
 def cache_folder() -> Iterator[Path]:
-    """Give the user's cache folder, or a temporary folder if the user's can neither be written to nor has the files."""
+    """Yield the user's cache folder, or a temporary one if that neither has the files nor can be written to."""
     folder = pooch.os_cache("mnist-lstm")
     try:
         if not all((folder / file.name).is_file() for file in mnist.FILES):
@@ -139,7 +139,7 @@ def _without_secrets(text: str) -> str:
 
 
 class _SourceError(Exception):
-    """A source cannot be read, and trying again would not help. (An `OSError` is of this machine's cache folder.)"""
+    """A source cannot be read, and a retry would not help. (An `OSError` concerns this machine's cache folder.)"""
 
 
 def _downloader(source: str, file: IdxFile, *, silence: float, until: float) -> Callable[[str, str, pooch.Pooch], None]:

@@ -1,4 +1,4 @@
-"""What a person sees when the input is at fault: one line, exit code 1, no traceback."""
+"""Errors of the input: one line, exit code 1, no traceback."""
 
 import errno
 import os
@@ -84,7 +84,7 @@ def _line(error: BaseException) -> str:
 
 
 def _tell(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """Keep to one line before `one_line_errors` can: while a stage is still being imported."""
+    """Print one line for an error during the import of a stage, before `one_line_errors` is active."""
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
     elif needs_one_line(error):

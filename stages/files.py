@@ -18,7 +18,7 @@ from stages.errors import InputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path on the same disk to write a file or folder to, and move it to `path` once the block has succeeded."""
+    """Yield a temporary path on the same disk, and move it to `path` if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _folder_beside(path) as folder:
         temporary = folder / path.name  # with its suffix, by which some libraries choose the format

@@ -16,7 +16,7 @@ from stages.errors import InputError
 
 PATH = Path("params.yaml")
 LIMIT = 64_000  # bytes; the committed file has 2,000
-FAULTS = 10  # told at once
+FAULTS = 10  # in one message
 
 Count = Annotated[int, Field(ge=1, le=10_000)]
 Units = Annotated[int, Field(ge=1, le=1_024)]
@@ -85,7 +85,7 @@ def load_params(path: Path = PATH) -> Params:
         with path.open("rb") as file:
             content = file.read(LIMIT + 1)
     except FileNotFoundError:
-        raise InputError(f"{path}: not found; bring it back with `git restore {path}`") from None
+        raise InputError(f"{path}: not found; restore it with `git restore {path}`") from None
     try:
         return Params.model_validate(parse(content, str(path), limit=LIMIT))
     except ValidationError as invalid:
@@ -113,7 +113,7 @@ def parse(content: bytes, name: str, *, limit: int) -> Any:
 
 
 class _Composer(Composer):
-    """Without aliases: a few lines of them stand for millions of values, or for a value within itself."""
+    """Refuse aliases: a few lines of them can stand for millions of values, or for a value within itself."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.parser.check_event(AliasEvent):

@@ -167,7 +167,7 @@ def test_anything_but_a_mapping_of_sections_is_refused(text: str, tmp_path: Path
 
 
 def test_a_missing_file_is_named_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"not found; bring it back with `git restore"):
+    with pytest.raises(InputError, match=r"not found; restore it with `git restore"):
         load_params(tmp_path / "params.yaml")
 
 

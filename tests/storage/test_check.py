@@ -82,7 +82,7 @@ def test_the_remedies_of_changed_outputs_bring_them_back(pushed: Clone) -> None:
         f"{report}: differs from what dvc.lock records for evaluate; `git restore {report}` restores it"
     )
     assert of_model.startswith(
-        f"{model}: differs from what dvc.lock records for train; bring it back with `dvc checkout --force`"
+        f"{model}: differs from what dvc.lock records for train; restore it with `dvc checkout --force`"
     )
     pushed.run("git", "restore", report)
     pushed.run("dvc", "checkout", "--force")

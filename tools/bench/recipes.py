@@ -6,6 +6,7 @@ table of the existing results is made.
 """
 
 import json
+import os
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -52,7 +53,7 @@ RECIPES: Mapping[str, Sequence[str]] = {
     ),
 }
 PLAIN_KERAS = "plain Keras"  # the reference's recipe without this project
-PLAIN_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
+PLAIN_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull, "CUDA_VISIBLE_DEVICES": ""}
 SEEDS = {PLAIN_KERAS: 1, "reference": 1, "default": 5, "fast": 5, "best": 3}
 
 
