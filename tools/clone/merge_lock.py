@@ -1,70 +1,83 @@
-"""Git's merge driver for dvc.lock, installed by `make setup`: stage by stage.
+"""Git's merge driver for dvc.lock: stage by stage. `make setup` installs a copy of this file in the git directory.
+
+The copy runs by itself, with the standard library alone: to merge a branch must not run code of that branch.
 
 A stage changed on one side is taken from there. One changed on both in different ways is left out, since no run made
-what a mixture would say: `dvc repro` then restores it from the cache or runs it. A file that is no dvc.lock on some
-side is left to people, with the conflict marked.
+what a mixture would say: `dvc repro` then restores it from the cache or runs it. A file that does not look as DVC
+writes it is left to people, with the conflict marked.
 """
 
+import re
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from dvc.utils.serialize import ParseError, dump_yaml, parse_yaml
+# As DVC writes it: two spaces before the name of a stage, more before what belongs to the stage.
+LOCK = re.compile(rb"(?P<head>(?:schema: .*\n)?stages:)(?: \{\}\n|\n(?P<stages>(?:  [^ \n].*\n(?:   .*\n|\n)*)*))")
+STAGE = re.compile(rb"  (?P<name>[^ \n].*?):(?: .*)?\n(?:   .*\n|\n)*")
 
-from stages.errors import one_line_errors
 
-Lock = Mapping[str, Any]
+class Lock(NamedTuple):
+    """The text of a dvc.lock, cut at its stages."""
+
+    head: bytes
+    stages: dict[bytes, bytes]  # by name
+
+    def __bytes__(self) -> bytes:
+        return self.head + (b"\n" + b"".join(self.stages.values()) if self.stages else b" {}\n")
 
 
 def main() -> None:
     base, ours, theirs = (Path(path) for path in sys.argv[1:])
     try:
-        locks = [load(path) for path in (base, ours, theirs)]
+        locks = [parse(path.read_bytes()) for path in (base, ours, theirs)]
         merged, left_out = merge(*locks)
-    except (ParseError, ValueError):
+    except ValueError:
         labels = [option for label in ("ours", "base", "theirs") for option in ("-L", label)]
         subprocess.run(["git", "merge-file", *labels, ours, base, theirs], check=False)
         print("dvc.lock: cannot be merged stage by stage; resolve its conflict, then run `dvc repro`", file=sys.stderr)
         sys.exit(1)
-    dump_yaml(ours, merged)
-    changed = f", but {', '.join(left_out)} changed on both sides" if left_out else ""
+    ours.write_bytes(bytes(merged))
+    names = ", ".join(ascii(name.decode(errors="replace"))[1:-1] for name in left_out)
+    changed = f", but {names} changed on both sides" if left_out else ""
     print(f"dvc.lock: merged stage by stage{changed}; now run `dvc repro --pull`", file=sys.stderr)
 
 
-def load(path: Path) -> Lock:
-    """Read a dvc.lock; the base of two that were added independently is empty.
+def parse(text: bytes) -> Lock | None:
+    """Cut a dvc.lock at its stages; None for an empty text, which git gives as the base of two added independently.
 
-    Raises `ParseError` or `ValueError` if it is none.
+    Raises `ValueError` if it is none, or names a stage twice.
     """
-    text = path.read_text(encoding="utf-8")
-    lock = parse_yaml(text, path) if text else {"stages": {}}
-    match lock:
-        case {"stages": dict()}:
-            return lock
-        case _:
-            raise ValueError(f"{path} is no dvc.lock")
+    if not text:
+        return None
+    lock = LOCK.fullmatch(text)
+    if not lock:
+        raise ValueError("not a dvc.lock")
+    found = [(stage["name"], stage[0]) for stage in STAGE.finditer(lock["stages"] or b"")]
+    stages = dict(found)
+    if len(stages) < len(found) or sum(map(len, stages.values())) != len(lock["stages"] or b""):
+        raise ValueError("not a dvc.lock")
+    return Lock(lock["head"], stages)
 
 
-def merge(base: Lock, ours: Lock, theirs: Lock) -> tuple[Lock, list[str]]:
+def merge(base: Lock | None, ours: Lock | None, theirs: Lock | None) -> tuple[Lock, list[bytes]]:
     """Merge two successors of `base`, and name the stages that are left out.
 
     Raises `ValueError` if they differ in more than their stages.
     """
-    if {**ours, "stages": None} != {**theirs, "stages": None}:
+    if not ours or not theirs or ours.head != theirs.head or (base and base.head != ours.head):
         raise ValueError("the schema differs")
-    of_base, of_ours, of_theirs = (lock["stages"] for lock in (base, ours, theirs))
+    of_base = base.stages if base else {}
     stages, left_out = {}, []
-    for name in {**of_ours, **of_theirs}:
-        was, mine, other = (of.get(name) for of in (of_base, of_ours, of_theirs))
+    for name in {**ours.stages, **theirs.stages}:
+        was, mine, other = (of.get(name) for of in (of_base, ours.stages, theirs.stages))
         if mine != other and was not in (mine, other):
             left_out.append(name)
         elif kept := other if was == mine else mine:
             stages[name] = kept
-    return {**ours, "stages": stages}, left_out
+    return Lock(ours.head, stages), left_out
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main()
+    main()

@@ -1,61 +1,129 @@
-"""Make git know this repository's hooks and merge drivers: `make setup`, once in each clone. Twice changes nothing."""
+"""Install this repository's pre-push hook and merge drivers: `make setup`, once in each clone. Twice changes nothing.
 
+Git gets copies outside of the work tree: to check a branch out, fetch or merge it must not run code of that branch.
+A push runs `tools.storage.check` of the branch that is checked out.
+"""
+
+import shlex
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from stages.errors import InputError, one_line_errors
+from stages.files import replacing
+from tools.clone import merge_lock
 
-HOOKS = "tools/clone/hooks"
-SETTINGS: Mapping[str, str] = {
-    "core.hooksPath": HOOKS,
-    "merge.dvc-lock.name": "dvc.lock, stage by stage",
-    # In the repository's own environment, activated or not.
-    "merge.dvc-lock.driver": 'PATH="$PWD/.venv/bin:$PATH" python -m tools.clone.merge_lock %O %A %B',
-    "merge.ours-until-repro.name": "what the pipeline makes: ours, until `dvc repro` makes it of the merge",
-    "merge.ours-until-repro.driver": "true",
-}
+FOLDER = "mnist-lstm"  # in the git directory that all work trees of a clone share
+CALL = f'"$(git rev-parse --git-common-dir)/{FOLDER}/pre-push" "$@"'
+
+# Of an earlier `make setup`: git ran whatever a branch had in these folders.
+TRACKED_HOOKS = ("tools/hooks", "tools/clone/hooks")
+
+PRE_PUSH = """\
+#!/bin/sh
+# Git gives the commits to be pushed on the input. `git push --no-verify` goes without.
+cd ./{prefix} 2>/dev/null && test -f tools/storage/check.py || {{
+    echo "note: this commit has no tools/storage/check.py, so nobody looks whether its data is in the storage" >&2
+    exit 0
+}}
+PATH="$PWD/.venv/bin":{programs}:"$PATH" exec python -m tools.storage.check --push
+"""
 
 
 def main() -> None:
-    refuse_to_silence_other_hooks()
-    changed = {name: value for name, value in SETTINGS.items() if setting(name) != value}
+    changed = [*move_from_tracked_hooks(), *install_files(), *configure_drivers(), *install_hook()]
+    print("\n".join(changed or ["nothing to do"]))
+
+
+def move_from_tracked_hooks() -> Iterator[str]:
+    if setting("--local", "core.hooksPath") in TRACKED_HOOKS:
+        git("config", "--local", "--unset-all", "core.hooksPath")
+        yield "git no longer runs hooks of the branch that is checked out"
+
+
+def install_files() -> Iterator[str]:
+    """Write the hook and the driver to the git directory."""
+    prefix = git("rev-parse", "--show-prefix")  # of a project in a folder of a larger repository
+    hook = PRE_PUSH.format(prefix=shlex.quote(prefix), programs=shlex.quote(str(Path(sys.executable).parent)))
+    driver = Path(merge_lock.__file__).read_text(encoding="utf-8")
+    for name, content in (("pre-push", hook), ("merge_lock.py", driver)):
+        if write_program(common_folder() / FOLDER / name, content):
+            yield f"{common_folder() / FOLDER / name} is written"
+
+
+def configure_drivers() -> Iterator[str]:
+    changed = {name: value for name, value in drivers().items() if setting("--local", name) != value}
     for name, value in changed.items():
-        git("config", "--local", name, value)
-    print(f"git knows the hooks in {HOOKS} and how to merge dvc.lock and reports" if changed else "nothing to do")
+        git("config", "--local", "--replace-all", name, value)
+    if changed:
+        yield "git knows how to merge dvc.lock and reports"
 
 
-def refuse_to_silence_other_hooks() -> None:
-    """Git runs the hooks of one folder alone.
+def drivers() -> Mapping[str, str]:
+    # The environment's own link to Python is in the work tree, where a branch could replace it.
+    python = shlex.quote(str(Path(sys.executable).resolve())).replace("%", "%%")
+    return {
+        "merge.dvc-lock.name": "dvc.lock, stage by stage",
+        "merge.dvc-lock.driver": f'{python} -I "$(git rev-parse --git-common-dir)/{FOLDER}/merge_lock.py" %O %A %B',
+        "merge.ours-until-repro.name": "what the pipeline makes: ours, until `dvc repro` makes it of the merge",
+        "merge.ours-until-repro.driver": "true",
+    }
 
-    Raises `InputError` if that is another than this repository's.
+
+def install_hook() -> Iterator[str]:
+    """Make git's pre-push hook call ours.
+
+    Raises `InputError` if there is another one, or if git's settings name another folder of hooks: those stay.
     """
-    path = setting("core.hooksPath")
-    if path not in (None, HOOKS):
+    folder = common_folder() / "hooks"
+    top = git("rev-parse", "--show-toplevel")  # a relative core.hooksPath starts there
+    used = Path(top, git("-C", top, "rev-parse", "--git-path", "hooks"))
+    hook = used / "pre-push"
+    if calls_ours(hook):
+        return
+    if used.resolve() != folder.resolve():
+        scope, origin, path = git("config", "--show-scope", "--show-origin", "--get", "core.hooksPath").split("\t", 2)
+        own = f"--{scope} --unset" if scope in ("local", "worktree") else "--local"
+        value = "" if own.endswith("unset") else f" {shlex.quote(str(folder))}"
         raise InputError(
-            f"core.hooksPath: git runs the hooks in {path}; make those call the ones in {HOOKS}, "
-            "or run `git config --unset core.hooksPath`"
+            f"core.hooksPath: git runs the hooks in {path} alone, as {origin} says; add the line `{CALL}` to "
+            f"{hook}, or run `git config {own} core.hooksPath{value}` for this clone and `make setup` again"
         )
-    if path is None:
-        folder = Path(git("rev-parse", "--git-path", "hooks"))
-        own = sorted(file.name for file in folder.glob("*") if file.suffix != ".sample")
-        if own:
-            raise InputError(
-                f"{folder}: would no longer run {', '.join(own)}; move them away, or make them part of {HOOKS}"
-            )
+    if hook.exists() or hook.is_symlink():
+        raise InputError(f"{hook}: a hook of yours, which stays; add the line `{CALL}` before all that reads its input")
+    write_program(hook, f"#!/bin/sh\nexec {CALL}\n")
+    yield f"before a push git runs {hook}, and so tools/storage/check.py of the branch that you are on"
 
 
-def setting(name: str) -> str | None:
-    """Read what holds of a setting of git, wherever it is made."""
-    done = subprocess.run(["git", "config", "--get", name], capture_output=True, text=True, check=False)
-    return None if done.returncode else done.stdout.strip()
+def calls_ours(hook: Path) -> bool:
+    return hook.is_file() and f"{FOLDER}/pre-push".encode() in hook.read_bytes()
+
+
+def write_program(path: Path, content: str) -> bool:
+    """Write a program if it is another than is there."""
+    if path.is_file() and path.read_bytes() == content.encode() and path.stat().st_mode & 0o111:
+        return False
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode())
+        temporary.chmod(0o755)
+    return True
+
+
+def common_folder() -> Path:
+    return Path(git("rev-parse", "--git-common-dir")).resolve()
+
+
+def setting(scope: str, name: str) -> str | None:
+    done = subprocess.run(["git", "config", scope, "--get", name], capture_output=True, text=True, check=False)
+    return None if done.returncode else done.stdout.removesuffix("\n")
 
 
 def git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise InputError(f"git {' '.join(arguments)}: {done.stderr}")
-    return done.stdout.strip()
+    return done.stdout.removesuffix("\n")
 
 
 if __name__ == "__main__":
