@@ -8,22 +8,32 @@ help:  ## List the tasks
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The first Python that TensorFlow supports, unless PYTHON= names one.
-SUPPORTED_PYTHON := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
-	$$python -c '$(SUPPORTED_PYTHON)' 2>/dev/null && echo $$python && break; done)
-PLATFORM := $(shell uname -s)-$(shell uname -m)
-SUPPORTED := Linux-x86_64 Linux-aarch64 Darwin-arm64
-# What a recipe runs finds the environment's programs first; DVC starts `python` by that name.
-IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+# What users give reaches the recipes through the environment: neither make nor a shell runs a part of a value.
+GIVEN := BUMP ENDPOINT PYTHON QUICK REV REV2 SAMPLE STAGE URL VERSION
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+export $(GIVEN)
 
+# DVC takes braces in the path of a cache for a place to fill in, and fails at the end of a run.
+ifneq ($(findstring {,$(CURDIR))$(findstring },$(CURDIR)),)
+$(error $(CURDIR): DVC does not work in a path with { or }; move the repository to a path without)
+endif
+
+SUPPORTED := Linux-x86_64 Linux-aarch64 Darwin-arm64
+SUPPORTED_PYTHON := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+# What a recipe runs finds the environment's programs first; DVC starts `python` by that name.
+IN_VENV := PATH="$$PWD/.venv/bin:$$PATH"
+
+# With the first Python that TensorFlow supports, unless PYTHON= names one.
 .venv/bin/python:
-	@test -n "$(filter $(PLATFORM),$(SUPPORTED))" || \
-		{ echo "error: TensorFlow has no package for $(PLATFORM); supported are: $(SUPPORTED)" >&2; exit 1; }
-	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUPPORTED_PYTHON)' 2>/dev/null || \
-		{ echo "error: Python 3.11, 3.12 or 3.13 not found; install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
-	rm -rf .venv
-	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+	@case " $(SUPPORTED) " in *" $$(uname -s)-$$(uname -m) "*) ;; \
+		*) echo "error: TensorFlow has no package for $$(uname -s)-$$(uname -m); supported are: $(SUPPORTED)" >&2; exit 1;; esac
+	@if test -n "$$PYTHON"; then set -- "$$PYTHON"; else set -- python3 python3.13 python3.12 python3.11; fi; \
+		for python; do \
+			if "$$python" -c '$(SUPPORTED_PYTHON)' 2>/dev/null; then \
+				rm -rf .venv; "$$python" -m venv .venv || { rm -rf .venv; exit 1; }; exit; \
+			fi; \
+		done; \
+		echo "error: Python 3.11, 3.12 or 3.13 not found; install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1
 
 .venv/installed: requirements.txt | .venv/bin/python
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
@@ -55,39 +65,39 @@ report: .venv/installed  ## Write reports/report.html, a page about the committe
 	@$(IN_VENV) python -m tools.pages.compare
 
 compare: .venv/installed  ## Write reports/compare.html: compare REV= with the commit here, or with REV2=
-	@test -n '$(REV)' || { echo "error: name what to compare with: make compare REV=main" >&2; exit 1; }
-	@$(IN_VENV) python -m tools.pages.compare -- '$(REV)' $(if $(REV2),'$(REV2)')
+	@test -n "$$REV" || { echo "error: name what to compare with: make compare REV=main" >&2; exit 1; }
+	@$(IN_VENV) python -m tools.pages.compare -- "$$REV" $${REV2:+"$$REV2"}
 
 ##@ Team
 check: .venv/installed  ## Check that this commit is complete: parameters, pipeline, reports, data in the storage
 	@$(IN_VENV) python -m tools.storage.check
 
 storage: .venv/installed  ## Set the team's storage: URL=s3://bucket/path; ENDPOINT= for a server of your own
-	@test -n "$(URL)" || { echo "error: name the storage: make storage URL=s3://bucket/path" >&2; exit 1; }
-	@$(IN_VENV) python -m tools.storage.configure '$(URL)' $(if $(ENDPOINT),--endpoint '$(ENDPOINT)')
+	@test -n "$$URL" || { echo "error: name the storage: make storage URL=s3://bucket/path" >&2; exit 1; }
+	@$(IN_VENV) python -m tools.storage.configure $${ENDPOINT:+--endpoint="$$ENDPOINT"} -- "$$URL"
 
 repair: .venv/installed  ## Read every file of this commit in the storage, and replace what is damaged or missing
 	@$(IN_VENV) python -m tools.storage.repair
 
 register: .venv/installed  ## Register this commit's model as the next version; BUMP=minor or major instead of patch
-	@$(IN_VENV) python -m tools.registry.register $(if $(BUMP),--bump '$(BUMP)')
+	@$(IN_VENV) python -m tools.registry.register $${BUMP:+--bump="$$BUMP"}
 
 card: .venv/installed  ## Print the model card of a version: VERSION=v1.0.0
-	@test -n "$(VERSION)" || { echo "error: name the version: make card VERSION=v1.0.0" >&2; exit 1; }
-	@$(IN_VENV) python -m tools.registry.card '$(VERSION)'
+	@test -n "$$VERSION" || { echo "error: name the version: make card VERSION=v1.0.0" >&2; exit 1; }
+	@$(IN_VENV) python -m tools.registry.card -- "$$VERSION"
 
 promote: .venv/installed  ## Assign a stage to a version that is proven better: VERSION=v1.0.0 STAGE=prod
-	@test -n "$(VERSION)" -a -n "$(STAGE)" || \
+	@test -n "$$VERSION" && test -n "$$STAGE" || \
 		{ echo "error: name both: make promote VERSION=v1.0.0 STAGE=prod" >&2; exit 1; }
-	@$(IN_VENV) python -m tools.registry.promote '$(VERSION)' --stage '$(STAGE)'
+	@$(IN_VENV) python -m tools.registry.promote --stage="$$STAGE" -- "$$VERSION"
 
 rollback: .venv/installed  ## Give a stage back to the version that held it before: STAGE=prod
-	@test -n "$(STAGE)" || { echo "error: name the stage: make rollback STAGE=prod" >&2; exit 1; }
-	@$(IN_VENV) python -m tools.registry.promote --rollback --stage '$(STAGE)'
+	@test -n "$$STAGE" || { echo "error: name the stage: make rollback STAGE=prod" >&2; exit 1; }
+	@$(IN_VENV) python -m tools.registry.promote --rollback --stage="$$STAGE"
 
 ##@ Checks
 verify: .venv/installed  ## Run the committed pipeline in a new clone, and compare every output; REV= another commit
-	$(IN_VENV) python -m tools.verify $(if $(REV),--rev $(REV))
+	@$(IN_VENV) python -m tools.verify $${REV:+--rev="$$REV"}
 
 test: .venv/installed-dev  ## Run the tests
 	$(IN_VENV) python -m pytest

@@ -1,0 +1,136 @@
+"""What users give to make reaches the tools as it is, and no part of it is run."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tools import ROOT
+
+PROGRAM = """\
+#!/bin/sh
+case "$1$2$3" in
+-mvenv*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;;
+esac
+for argument; do printf '%s\\0' "$argument"; done >> arguments
+printf 'FAULTS=%s\\0' "$FAULTS" >> arguments
+"""
+
+VALUES = [
+    "x;touch mark", "'; touch mark; '", '"; touch mark; "', "$(touch mark)", "`touch mark`", "x\ntouch mark",
+    "$(shell touch mark)", "$(eval $(shell touch mark))", "$$(touch mark)", "x & touch mark", "x | touch mark",
+    "--rev=x", "-x", "a b", "a # b", "\\", "*", "~", "$HOME ${HOME} %s", "()", "ü",
+]  # fmt: skip
+
+# By target: what each value must be as an argument of a program.
+TARGETS = {
+    "verify": {"REV": ["--rev={}"]},
+    "compare": {"REV": ["--", "{}"], "REV2": ["{}"]},
+    "storage": {"ENDPOINT": ["--endpoint={}"], "URL": ["--", "{}"]},
+    "register": {"BUMP": ["--bump={}"]},
+    "card": {"VERSION": ["--", "{}"]},
+    "promote": {"STAGE": ["--stage={}"], "VERSION": ["--", "{}"]},
+    "rollback": {"STAGE": ["--stage={}"]},
+}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The Makefile in a folder whose environment holds programs that note their arguments."""
+    folder = tmp_path / 'a "$(touch mark)" it\'s'
+    programs = folder / ".venv/bin"
+    programs.mkdir(parents=True)
+    for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("python", "dvc", "ruff", "mypy"):
+        write_program(programs / name)
+    for name in ("installed", "installed-dev"):
+        (folder / ".venv" / name).touch()
+    return folder
+
+
+def write_program(path: Path) -> None:
+    path.write_text(PROGRAM)
+    path.chmod(0o755)
+
+
+def make(tree: Path, *arguments: str, exit_code: int = 0, given: Mapping[str, str] | None = None) -> str:
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(
+        ["make", *arguments], cwd=tree, env={**others, **(given or {})}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == exit_code, done.stdout + done.stderr
+    assert not list(tree.rglob("mark"))
+    return done.stdout + done.stderr
+
+
+def arguments(tree: Path) -> list[str]:
+    path = tree / "arguments"
+    found = path.read_text().split("\0")[:-1]
+    path.unlink()
+    return found
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_value_is_one_argument(target: str, value: str, tree: Path) -> None:
+    values = dict.fromkeys(TARGETS[target], value)
+    expected = [form.format(value) for forms in TARGETS[target].values() for form in forms]
+    make(tree, target, given=values)
+    assert arguments(tree)[-1 - len(expected) : -1] == expected
+    make(tree, target, *(f"{name}={each}" for name, each in values.items()))
+    assert arguments(tree)[-1 - len(expected) : -1] == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "without", "given"),
+    [("bench", "QUICK", "--all", "--quick"), ("test-faults", "SAMPLE", "FAULTS=all", "FAULTS=sample")],
+)
+def test_a_switch_is_on_whatever_its_value(target: str, name: str, without: str, given: str, tree: Path) -> None:
+    make(tree, target)
+    found = arguments(tree)
+    assert without in found
+    assert given not in found
+    for value in VALUES:
+        make(tree, target, given={name: value})
+        assert given in arguments(tree)
+        make(tree, target, f"{name}={value}")
+        assert given in arguments(tree)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_python_that_is_none_is_not_run(value: str, tree: Path) -> None:
+    shutil.rmtree(tree / ".venv")
+    for line, given in ((["check"], {"PYTHON": value}), (["check", f"PYTHON={value}"], {})):
+        printed = make(tree, *line, exit_code=2, given=given)
+        assert "error: Python 3.11, 3.12 or 3.13 not found; install one, or name it" in printed
+
+
+def test_a_python_is_taken_by_its_name_whatever_the_name(tree: Path) -> None:
+    shutil.rmtree(tree / ".venv")
+    write_program(tree / "a python; touch mark")
+    make(tree, "check", f"PYTHON={tree}/a python; touch mark")
+    found = arguments(tree)
+    assert found[3:6] == ["-m", "venv", ".venv"]
+    assert "tools.storage.check" in found
+
+
+def test_without_values_a_target_says_which_it_needs(tree: Path) -> None:
+    for target, name in (("compare", "REV"), ("storage", "URL"), ("card", "VERSION"), ("rollback", "STAGE")):
+        assert f"{name}=" in make(tree, target, exit_code=2)
+    for given in ("VERSION=v1.0.0", "STAGE=prod"):
+        assert "name both" in make(tree, "promote", given, exit_code=2)
+    make(tree, "verify")
+    assert arguments(tree)[:2] == ["-m", "tools.verify"]
+
+
+@pytest.mark.parametrize("name", ["a{}b", "{x}", "}"])
+def test_a_path_in_which_dvc_fails_is_refused(name: str, tree: Path) -> None:
+    other = tree.rename(tree.with_name(name))
+    assert f"{other}: DVC does not work in a path with {{ or }}; move the repository" in make(
+        other, "repro", exit_code=2
+    )
+    assert not (other / "arguments").exists()
