@@ -1,19 +1,23 @@
 """Files and folders that appear whole or not at all."""
 
 import fcntl
+import math
 import os
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.errors import InputError
+
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+DEFLATED = 1_032  # no zip file holds more than this many bytes in one
 
 
 @contextmanager
@@ -71,13 +75,35 @@ def read_text(path: Path) -> str:
 def load_arrays(source: Path | BinaryIO, *names: str) -> list[NDArray[Any]]:
     """Read arrays of an .npz, each to its end, where its checksum is.
 
-    A damaged header makes NumPy alone stop before that.
+    A damaged header makes NumPy alone stop before that, or take all memory.
     """
     arrays = []
-    with zipfile.ZipFile(source) as archive:
+    with (
+        source.open("rb") if isinstance(source, Path) else nullcontext(source) as whole,
+        zipfile.ZipFile(whole) as archive,
+    ):
+        size = whole.seek(0, os.SEEK_END)
         for name in names:
-            with archive.open(f"{name}.npy") as file:
+            member = archive.getinfo(f"{name}.npy")
+            with archive.open(member) as file:
+                if member.file_size > size * (1 if member.compress_type == zipfile.ZIP_STORED else DEFLATED):
+                    raise ValueError(f"{name} claims {member.file_size:,} bytes in a file of {size:,}")
+                _check_header(file, member.file_size)
+                file.seek(0)
                 arrays.append(np.lib.format.read_array(file, allow_pickle=False))
-                if file.read():
-                    raise ValueError(f"more in {name} than its header says")
+                file.read()
     return arrays
+
+
+def _check_header(file: IO[bytes], size: int) -> None:
+    """Compare the size that an array's header claims with what is there, before memory is taken.
+
+    Raises `ValueError` if they differ.
+    """
+    version = np.lib.format.read_magic(file)
+    if version not in HEADERS:
+        raise ValueError(f"version {version} of NumPy's format")
+    shape, _, dtype = HEADERS[version](file)
+    claimed, found = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if claimed != found and not dtype.hasobject:
+        raise ValueError(f"the header claims {claimed:,} bytes, {found:,} are there")

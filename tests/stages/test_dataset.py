@@ -1,4 +1,6 @@
+import io
 import os
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ def test_the_same_data_gives_the_same_bytes_in_every_save(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": random_digits(5).images}, "damaged, or not an .npz of images and labels"),
+        ({"images": random_digits(5).images}, r"damaged, or not an \.npz of images and labels"),
         ({"images": random_digits(5).images.astype(np.float64), "labels": random_digits(5).labels}, "found float64"),
         (
             {"images": random_digits(5).images[:, :27], "labels": random_digits(5).labels},
@@ -64,6 +66,55 @@ def test_other_contents_are_refused(arrays: dict[str, Any], message: str, tmp_pa
         dataset.load(path)
     assert str(error.value).startswith(str(path))
     assert "dvc checkout" in str(error.value)
+
+
+def npy(shape: tuple[int, ...], content: bytes) -> bytes:
+    """Give the bytes of an array's file whose header says float32 of this shape."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"shape": shape, "fortran_order": False, "descr": "<f4"})
+    return header.getvalue() + content
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (10**12, 28, 28), (2**62, 2**62), (-1, 28, 28), (1, 28, 29), (1, 28, 27), (0, 28, 28), (1,) * 60,
+    ],
+)  # fmt: skip
+def test_a_header_that_claims_another_size_takes_no_memory(shape: tuple[int, ...], method: int, tmp_path: Path) -> None:
+    path = tmp_path / "claims.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("images.npy", npy(shape, bytes(4 * 28 * 28)))
+    with pytest.raises(
+        InputError, match=r"claims\.npz: damaged, .*the header claims .* bytes, 3,136 are there"
+    ) as error:
+        dataset.load(path)
+    assert "dvc checkout" in str(error.value)
+
+
+@pytest.mark.parametrize(("method", "size"), [(zipfile.ZIP_STORED, 2**50), (zipfile.ZIP_DEFLATED, 2**50)])
+def test_an_archive_that_claims_more_than_it_can_hold_takes_no_memory(method: int, size: int, tmp_path: Path) -> None:
+    path = tmp_path / "claims.npz"
+    content = npy((size // 4,), b"")
+    member = zipfile.ZipInfo("images.npy")
+    member.compress_type = method
+    with zipfile.ZipFile(path, "w") as archive:
+        with archive.open(member, "w", force_zip64=True) as file:
+            file.write(content)
+        # What is written to the directory at the end.
+        member.file_size = len(content) + size
+        if method == zipfile.ZIP_STORED:
+            member.compress_size = member.file_size
+    with pytest.raises(InputError, match=r"images claims 1,125,\S+ bytes in a file of \d+\)"):
+        dataset.load(path)
+
+
+def test_a_compressed_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "packed.npz"
+    blank = np.zeros((1_000, 28, 28), np.float32)
+    np.savez_compressed(path, images=blank, labels=np.zeros(1_000, np.uint8))
+    assert len(dataset.load(path)) == 1_000
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 5_000, -1])
