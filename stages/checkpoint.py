@@ -44,6 +44,7 @@ CODE = (
     "params",
     "progress",
     "runtime",
+    "terminal",
     "train",
 )
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from stages.terminal import printable
+
 # The remedy for a damaged output.
 RESTORE = "restore it with `dvc checkout --force`, or remove it and run `dvc repro`"
 
@@ -80,7 +82,7 @@ def _line(error: BaseException) -> str:
         message += "; make room and run `dvc repro` again"
     if isinstance(error, ImportError):
         message = f"out of memory, or a file system mounted noexec: {_not_mapped(error)}"
-    return f"error: {message}"
+    return f"error: {printable(message)}"
 
 
 def _tell(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

@@ -101,3 +101,8 @@ def test_ctrl_c_is_an_exception_again_afterwards() -> None:
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), one_line_errors():
         raise ZeroDivisionError
+
+
+def test_a_message_reaches_the_terminal_without_control_characters() -> None:
+    with pytest.raises(SystemExit, match=r"^error: a\\x1b\[2Jb\\u202ec: not found$"), one_line_errors():
+        raise InputError("a\x1b[2Jb\u202ec: not found")
