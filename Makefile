@@ -47,7 +47,7 @@ demo: .venv/installed  ## Run the whole pipeline on small digits in a minute; yo
 	$(IN_VENV) dvc exp run --temp -f -n demo \
 		-S prepare.dataset=digits -S prepare.validation_size=200 \
 		-S train.epochs=12 -S train.batch_size=32 -S train.learning_rate=0.003
-	@echo "Look at it with .venv/bin/dvc exp show, or .venv/bin/dvc plots diff HEAD demo"
+	@echo "Look at it with .venv/bin/dvc exp show --only-changed, or .venv/bin/dvc plots diff HEAD demo"
 
 setup: .venv/installed  ## Install the git hooks and merge drivers in this clone, once
 	$(IN_VENV) python -m tools.clone.setup
