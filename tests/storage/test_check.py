@@ -11,7 +11,7 @@ from tests.clones import PIPELINE, Clone
 from tests.parameters import SMALL, write_params
 from tools.runs.lock import load
 from tools.storage import check, store
-from tools.storage.check import disagreements, problems
+from tools.storage.check import disagreements, problems, problems_of_push
 
 
 @pytest.fixture
@@ -98,6 +98,14 @@ def test_a_report_of_another_model_is_named_though_it_is_committed(pushed: Clone
     assert line.startswith("reports/metrics.json: differs from what dvc.lock records for evaluate")
     pushed.run("dvc", "repro")
     assert problems() == []
+
+
+def test_a_tag_of_no_commit_is_pushed_without_data(pushed: Clone) -> None:
+    head, blob = (pushed.run("git", "rev-parse", name).strip() for name in ("HEAD", "HEAD:params.yaml"))
+    pushed.run("git", "tag", "--annotate", "--message", "m", "lstm@v5.0.0", blob)
+    tag = pushed.run("git", "rev-parse", "lstm@v5.0.0").strip()
+    refs = "refs/tags/lstm@v5.0.0 {0} refs/tags/lstm@v5.0.0 " + "0" * 40
+    assert problems_of_push([refs.format(tag), refs.format(blob), refs.format(head)]) == []
 
 
 def test_a_lock_merged_line_by_line_is_named_without_any_data(pushed: Clone) -> None:

@@ -28,41 +28,50 @@ def main() -> None:
     parser.add_argument("--stage", required=True, help="prod, or another name")
     arguments = parser.parse_args()
     with closing(Git(str(ROOT))) as scm:
-        if arguments.rollback:
+        tags.check_stage(scm, arguments.stage)
+        tag = (
             roll_back(scm, arguments.stage)
-        else:
-            promote(scm, versions.find_version(scm, arguments.version), arguments.stage)
+            if arguments.rollback
+            else promote(scm, versions.find_version(scm, arguments.version), arguments.stage)
+        )
+    if tag:
+        print(f"Share it: git push origin '{tag}'")
 
 
-def promote(scm: Git, candidate: Version, stage: str) -> None:
-    """Assign a stage to a candidate if it is free, or held by one proven worse; end with exit code 1 if not."""
-    holders = versions.holders(versions.assignments(scm, stage))
-    if not holders:
-        assign(scm, candidate, stage, f"{stage} was free")
-        return
-    holder = holders[-1]
+def promote(scm: Git, candidate: Version, stage: str) -> str | None:
+    """Assign a stage to a candidate if it is free, or held by one proven worse; end with exit code 1 if not.
+
+    Returns the tag, or None if the candidate holds the stage already.
+    """
+    held = versions.holders(versions.assignments(scm, stage))
+    holder = versions.version_of(held[-1]) if held else None
     if holder == candidate:
         print(f"{candidate.name} holds {stage} already")
-        return
-    paired = compare_revisions(resolve(holder.tag), resolve(candidate.tag))
+        return None
+    after = resolve(candidate.tag)
+    if not holder:
+        return assign(scm, candidate, stage, f"{stage} was free")
+    before = resolve(holder.tag)
+    paired = compare_revisions(before, after)
     verdict = sentence(paired, holder.name, candidate.name)
     print(f"{verdict}\n\n{table(paired)}\n")
     if paired.verdict != "better":
         print(f"{stage} stays with {holder.name}")
         sys.exit(1)
-    assign(scm, candidate, stage, verdict)
+    return assign(scm, candidate, stage, verdict)
 
 
-def roll_back(scm: Git, stage: str) -> None:
+def roll_back(scm: Git, stage: str) -> str:
     """Give a stage back to the version that held it before its holder first got it."""
     holder = versions.find_holder(scm, stage)
     before = versions.find_holder_before(scm, stage)
-    assign(scm, before, stage, f"Rolled back from {holder.name}")
+    return assign(scm, before, stage, f"Rolled back from {holder.name}")
 
 
-def assign(scm: Git, version: Version, stage: str, reason: str) -> None:
-    tag = tags.assign(scm, version, stage, reason)
-    print(f"{version.name} holds {stage}\nShare it: git push origin '{tag}'")
+def assign(scm: Git, version: Version, stage: str, reason: str) -> str:
+    tag = tags.assign(scm, version, stage, f"{version.tag}: {reason}")
+    print(f"{version.name} holds {stage}")
+    return tag
 
 
 def table(paired: Paired) -> str:

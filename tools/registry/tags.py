@@ -1,8 +1,11 @@
 """Write the tags that register a version of the model or give it a stage."""
 
+import re
 import time
+from pathlib import Path
 
-import gto.api
+from gto.config import CONFIG_FILE_NAME, read_registry_config
+from gto.tag import create_tag
 from gto.versions import SemVer
 from scmrepo.git import Git
 
@@ -14,34 +17,55 @@ PATIENCE = 5  # seconds to wait for this machine's clock to pass another's
 
 
 def next_version(scm: Git, part: str) -> str:
-    """Count a part of the highest version up; v0.0.0 is before the first."""
-    taken = [SemVer(event["version"]) for event in versions.history(scm) if event["event"] == "registration"]
-    highest = max(taken, default=SemVer("v0.0.0"))
-    return str(
-        highest.bump(  # type: ignore[no-untyped-call]
-            **{f"bump_{part}": True}
-        ).version
-    )
+    """Count a part of the highest version up, and on past every tag that has the name; v0.0.0 is before the first."""
+    known = versions.tags(scm)
+    given = (SemVer(tag.version) for tag in known if tag.annotated and tag.version)
+    name = _bumped(str(max(given, default=SemVer("v0.0.0")).version), part)
+    while name in {tag.version for tag in known}:
+        name = _bumped(name, "patch")
+    return name
+
+
+def _bumped(version: str, part: str) -> str:
+    return str(SemVer(version).bump(**{f"bump_{part}": True}).version)  # type: ignore[no-untyped-call]
 
 
 def register(scm: Git, version: versions.Version, message: str) -> None:
     """Make the tag of a version."""
     with versions.gto_errors(f"{version.tag} is not registered"):
-        gto.api.register(scm, versions.ARTIFACT, version.commit, version=version.name, message=message)
+        create_tag(scm, version.tag, version.commit, message)
+
+
+def check_stage(scm: Git, stage: str) -> None:
+    """Raise `InputError` if GTO does not take a name for a stage, or if it would be read as a version."""
+    with versions.gto_errors(f"{stage} is not assigned"):
+        read_registry_config(str(Path(scm.root_dir) / CONFIG_FILE_NAME)).assert_stage(  # type: ignore[no-untyped-call]
+            stage
+        )
+    if re.match(r"v\d", stage):
+        raise InputError(
+            f"{stage}: expected a stage that does not begin like a version, since {versions.ARTIFACT}@{stage} is read "
+            "as one; give it another name, as prod or staging"
+        )
 
 
 def assign(scm: Git, version: versions.Version, stage: str, message: str) -> str:
     """Make the tag that gives a version a stage, later than all before it, and return its name.
 
-    Git's clock has whole seconds, and GTO and DVC take the latest tag for the one that holds.
+    Git's clock has whole seconds, and GTO and DVC take the latest tag for the one that holds. GTO counts over all
+    stages; the count of the stage alone gives two people who assign it at once the same name, and git takes just one.
     """
-    latest = max((each.time for each in versions.assignments(scm, stage)), default=0)
-    wait = latest + 1 - time.time()
-    if wait > PATIENCE:
-        raise InputError(
-            f"{stage} was last assigned {wait:.0f} s in the future of this machine's clock; correct the clock"
-        )
-    time.sleep(max(0, wait))
+    taken = [tag for tag in versions.tags(scm) if tag.stage == stage]
+    if latest := max((tag for tag in taken if tag.annotated), key=lambda tag: tag.time, default=None):
+        wait = latest.time + 1 - time.time()
+        if wait > PATIENCE:
+            raise InputError(
+                f"{latest} is dated {wait:,.0f} s after this machine's clock, and would hold {stage} until then; if "
+                f"the clock here is right, delete that tag: {versions.deletion(latest)}; if not, correct the clock"
+            )
+        time.sleep(max(0, wait))
+    number = max((tag.number for tag in taken), default=0) + 1
+    name = f"{versions.ARTIFACT}#{stage}#{number}"
     with versions.gto_errors(f"{stage} is not assigned"):
-        event = gto.api.assign(scm, versions.ARTIFACT, stage, version=version.name, message=message, force=True)
-    return str(event.tag)
+        create_tag(scm, name, version.commit, message)
+    return name

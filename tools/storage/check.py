@@ -6,11 +6,13 @@ Each line names a file, what is wrong with it and what helps. Data that is merel
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from scmrepo.exceptions import SCMError
 
 from stages.errors import RESTORE, InputError, one_line_errors, remedied
 from stages.params import load_params
@@ -61,13 +63,20 @@ def problems_of_push(lines: Iterable[str]) -> list[str]:
             config = todays_storage(today)
         with Repo(config=config) as repo:
             pushed = {commit for _, commit, *_ in map(str.split, lines) if commit.strip("0")}
-            for commit in sorted(repo.scm.resolve_rev(f"{name}^{{commit}}") for name in pushed):
+            for commit in sorted(commits(repo, pushed)):
                 # `dvc push --all-branches` looks for a storage with a relative path elsewhere.
                 push = "dvc push" if commit == repo.scm.get_rev() else f"git checkout {commit[:10]} && dvc push"
                 found += unavailable(repo, commit, push)
         return list(dict.fromkeys(found))
 
     return told(of_all)
+
+
+def commits(repo: Repo, names: Iterable[str]) -> Iterator[str]:
+    """Return the commits that these objects are, or are tags of; another object has no data."""
+    for name in names:
+        with suppress(SCMError):
+            yield repo.scm.resolve_rev(f"{name}^{{commit}}")
 
 
 def told(check: Callable[[], Iterable[str]]) -> list[str]:
