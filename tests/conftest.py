@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from stages import archive
 from tests.clones import BUMPS, RELEASED, Clone, commit_run
 from tests.parameters import SMALL, write_params
 from tools import ROOT
@@ -66,13 +67,26 @@ def clone(first_run: Clone, tmp_path: Path) -> Clone:
 def released(first_run: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The first run and three imitated runs, each committed, tagged `run-v1.0.0` and so on, and registered."""
     clone = first_run.copy(tmp_path_factory.mktemp("released") / "clone")
-    for seed, (version, (fixed, broken)) in enumerate(RELEASED.items()):
+    for seed, (version, change) in enumerate(RELEASED.items()):
         if seed:
-            commit_run(clone, seed, fixed, broken)
+            commit_run(clone, seed, change)
         clone.run("dvc", "push")
         clone.run("git", "tag", f"run-{version}")
-        clone.run("python", "-m", "tools.registry.register", "--bump", BUMPS.get(version, "patch"))
+    # One process for all, since each would import TensorFlow.
+    (clone.folder / archive.PATH).unlink()  # not pulled, at any of them
+    clone.run("python", "-c", REGISTER_ALL, *(f"{version}:{BUMPS.get(version, 'patch')}" for version in RELEASED))
+    clone.run("git", "checkout", "--quiet", "main")
+    clone.run("dvc", "checkout", str(archive.PATH))
     return clone
+
+
+REGISTER_ALL = """
+import runpy, subprocess, sys
+for version, bump in (each.split(":") for each in sys.argv[1:]):
+    subprocess.run(["git", "checkout", "--quiet", f"run-{version}"], check=True)
+    sys.argv = ["register", "--bump", bump]
+    runpy.run_module("tools.registry.register", run_name="__main__")
+"""
 
 
 @pytest.fixture

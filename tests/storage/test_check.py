@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 import sys
@@ -98,6 +99,19 @@ def test_a_report_of_another_model_is_named_though_it_is_committed(pushed: Clone
     assert line.startswith("reports/metrics.json: differs from what dvc.lock records for evaluate")
     pushed.run("dvc", "repro")
     assert problems() == []
+
+
+def test_reports_that_disagree_are_named_beside_what_is_stale(pushed: Clone) -> None:
+    report = pushed.folder / "reports/metrics.json"
+    errors = json.loads(report.read_text())["test"]["errors"]
+    report.write_text(report.read_text().replace(f'"errors": {errors}', '"errors": 1'))
+    pushed.run("dvc", "commit", "--force", "evaluate")
+    write_params(pushed.folder, **SMALL, train__seed=1)
+    assert problems() == [
+        "params.yaml: train changed since train ran; run `dvc repro`",
+        f"reports/metrics.json: test.errors is 1, but reports/predictions.csv gives {errors}; one of them is not of "
+        "this model: `dvc repro --force evaluate` makes both anew",
+    ]
 
 
 def test_a_tag_of_no_commit_is_pushed_without_data(pushed: Clone) -> None:

@@ -2,8 +2,8 @@
 
 Both versions' predictions of the same test images are compared, paired. The stage is assigned if nobody holds it, or if
 the candidate is better by the exact McNemar test (p < 0.05). If it is worse, or that is not certain, nothing is
-assigned, and the exit code is 1. `make rollback STAGE=prod` gives the stage back to who held it before its holder first
-got it.
+assigned, and the exit code is 1. Before that, the models predict the test images
+anew. `make rollback STAGE=prod` gives the stage back to who held it before its holder first got it.
 """
 
 import sys
@@ -13,7 +13,7 @@ from scmrepo.git import Git
 
 from stages.errors import one_line_errors
 from tools import ROOT, make_parser, tables
-from tools.registry import tags
+from tools.registry import predict_anew, tags
 from tools.runs import versions
 from tools.runs.paired import Paired, compare_revisions, sentence
 from tools.runs.revision import resolve
@@ -49,9 +49,11 @@ def promote(scm: Git, candidate: Version, stage: str) -> str | None:
         print(f"{candidate.name} holds {stage} already")
         return None
     after = resolve(candidate.tag)
+    predict_anew.check(after)
     if not holder:
         return assign(scm, candidate, stage, f"{stage} was free")
     before = resolve(holder.tag)
+    predict_anew.check(before)
     paired = compare_revisions(before, after)
     verdict = sentence(paired, holder.name, candidate.name)
     print(f"{verdict}\n\n{table(paired)}\n")

@@ -9,7 +9,7 @@ from scmrepo.git import Git
 
 from stages.errors import InputError, one_line_errors
 from tools import ROOT, make_parser
-from tools.registry import tags
+from tools.registry import predict_anew, tags
 from tools.registry.card import card
 from tools.runs import versions
 from tools.runs.revision import resolve
@@ -23,12 +23,13 @@ def main() -> None:
     with closing(Git(str(ROOT))) as scm:
         refuse(faults(scm))
         of, known = resolve("HEAD"), versions.registered(scm)
+        predict_anew.check(of)
         parent = resolve(known[-1].tag) if known else None
         name = tags.next_version(scm, bump)
         version = versions.Version(name, of.commit)
         tags.register(scm, version, card(name, of, parent))
     print(f"{version.tag} is registered; `make card VERSION={name}` shows its card")
-    print(f"Share it: git push origin {version.tag}")
+    print(f"Share it: git push origin '{version.tag}'")
 
 
 def faults(scm: Git) -> list[str]:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from stages import environment, history, params, predictions, report
+from stages import environment, history, params
 from stages.environment import Environment
 from stages.errors import InputError
 from stages.report import Report
+from tools.runs import evidence
 from tools.runs.lock import Lock
 from tools.runs.revision import REMAKE, Revision, read, read_lock, read_text
 
@@ -44,9 +45,9 @@ class Run:
 def load(of: Revision) -> Run:
     """Read a revision's evidence.
 
-    Raises `InputError` if a file is missing that is in git, or is not what the stages write.
+    Raises `InputError` if a file is missing that is in git, is not what the stages write, or disagrees with another.
     """
-    lock = read_lock(of)
+    lock, found = read_lock(of), evidence.load(of)
     record, missing = None, ""
     if environment.PATH.as_posix() in lock.hashes:
         try:
@@ -59,9 +60,9 @@ def load(of: Revision) -> Run:
         of,
         lock,
         ran_with,
-        read(of, report.PATH, report.parse),
+        found.report,
         read(of, history.PATH, history.parse),
-        read(of, predictions.PATH, predictions.parse),
+        found.predictions,
         record,
         missing,
         packages,

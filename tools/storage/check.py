@@ -17,7 +17,7 @@ from scmrepo.exceptions import SCMError
 from stages.errors import RESTORE, InputError, one_line_errors, remedied
 from stages.params import load_params
 from tools import make_parser
-from tools.runs import lock
+from tools.runs import evidence, lock
 from tools.runs.lock import Lock
 from tools.runs.revision import todays_storage
 from tools.storage.store import unavailable
@@ -99,8 +99,16 @@ def pipeline(repo: Repo) -> Iterator[str]:
         recorded = lock.load()
     status = repo.status()
     yield from changed_inputs(status, recorded)
-    yield from changed_outputs(status, recorded, reports(repo))
+    changed = list(changed_outputs(status, recorded, reports(repo)))
+    yield from changed
     yield from disagreements(recorded)
+    if not changed:
+        yield from told(lambda: agreement(recorded))
+
+
+def agreement(recorded: Lock) -> Iterable[str]:
+    evidence.check_workspace(recorded)
+    return ()
 
 
 def reports(repo: Repo) -> set[str]:

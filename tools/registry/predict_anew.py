@@ -1,0 +1,71 @@
+"""Does a revision's model predict what its commit records? It predicts the test images anew."""
+
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from stages import archive, dataset, predictions, report
+from stages.errors import InputError, interrupted_at_once
+from stages.metrics import Labels, Probabilities, accuracy_and_loss, checked
+from tools.runs import evidence
+from tools.runs.evidence import Evidence
+from tools.runs.revision import Revision, read_bytes
+
+TOLERANCE = 1e-3  # of a probability or the loss: another processor rounds differently
+
+
+def check(of: Revision) -> None:
+    """Compare a revision's evidence with itself and, where model and test images are at hand, with the model.
+
+    Raises `InputError` if they disagree.
+    """
+    recorded = evidence.load(of)
+    try:
+        model, images = (read_bytes(of, path) for path in (archive.PATH, dataset.TEST))
+    except InputError as error:
+        print(f"note: {of} does not predict anew: {error}", file=sys.stderr)
+        return
+    test = dataset.parse(io.BytesIO(images), f"{dataset.TEST} at {of}")
+    for fault in disagreements(recorded, test.labels, predict(model, test, of)):
+        raise InputError(
+            f"{fault}; the commit's results are not of its model: check {of} out, run `dvc repro --force evaluate` and "
+            "commit the result"
+        )
+
+
+def predict(model: bytes, test: dataset.Dataset, of: Revision) -> Probabilities:
+    with tempfile.TemporaryDirectory() as folder, interrupted_at_once():
+        from stages.model import make_predictor  # noqa: PLC0415 - TensorFlow, which no other check needs
+
+        path = Path(folder) / archive.PATH.name
+        path.write_bytes(model)
+        return checked(make_predictor(archive.load(path))(test.images), f"{archive.PATH} at {of}")
+
+
+def disagreements(recorded: Evidence, labels: Labels, probabilities: Probabilities) -> list[str]:
+    """Say what is recorded that the model does not predict; a digit may be another that is as probable."""
+    table = recorded.predictions
+    if len(table) != len(labels):
+        return [f"{predictions.PATH}: expected {len(labels):,} rows, found {len(table):,}"]
+    rows = np.arange(len(labels))
+    confidence = probabilities.max(axis=1)
+    of_recorded = probabilities[rows, table["predicted"]]
+    loss = accuracy_and_loss(labels, probabilities)[1]
+    found = []
+    for wrong, what, expected in (
+        (table["actual"] != labels, "actual", labels),
+        (confidence - of_recorded > TOLERANCE, "predicted", probabilities.argmax(axis=1)),
+        (np.abs(table["confidence"] - confidence) > TOLERANCE, "confidence", confidence),
+    ):
+        if count := int(wrong.sum()):
+            first = int(np.argmax(wrong))
+            found.append(
+                f"{predictions.PATH}: {what} of image {first} is {table[what][first]}, but the model and "
+                f"{dataset.TEST} give {expected[first]}, and so of {count:,} of {len(labels):,} images"
+            )
+    if recorded.report.test.loss is not None and abs(recorded.report.test.loss - loss) > TOLERANCE * max(1, loss):
+        found.append(f"{report.PATH}: test.loss is {recorded.report.test.loss}, but the model's is {loss}")
+    return found

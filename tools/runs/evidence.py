@@ -1,0 +1,93 @@
+"""What a commit records of its result, in three files that must say the same."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import precision_recall_fscore_support
+
+from stages import confusion, predictions, report
+from stages.confusion import Counts
+from stages.dataset import CLASSES
+from stages.errors import InputError
+from stages.files import read_text
+from stages.report import Report
+from tools.runs.lock import Lock
+from tools.runs.revision import Revision, read, read_lock
+
+ROUNDING = 1e-6  # of the figures in metrics.json
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a commit records of its result."""
+
+    report: Report
+    predictions: pd.DataFrame
+    counts: Counts | None = None  # of the confusion matrix, where the commit has one
+
+
+def load(of: Revision) -> Evidence:
+    """Read a revision's evidence.
+
+    Raises `InputError` if a file is missing, is not what the stages write, or disagrees with another.
+    """
+    has_counts = confusion.PATH.as_posix() in read_lock(of).hashes
+    found = Evidence(
+        read(of, report.PATH, report.parse),
+        read(of, predictions.PATH, predictions.parse),
+        read(of, confusion.PATH, confusion.parse) if has_counts else None,
+    )
+    refuse(found, f" at {of}")
+    return found
+
+
+def check_workspace(recorded: Lock) -> None:
+    """Raise `InputError` if the reports in this folder, which dvc.lock names, disagree."""
+    has_counts = confusion.PATH.as_posix() in recorded.hashes
+    refuse(
+        Evidence(
+            report.load(),
+            predictions.parse(read_text(predictions.PATH), str(predictions.PATH)),
+            confusion.parse(read_text(confusion.PATH), str(confusion.PATH)) if has_counts else None,
+        )
+    )
+
+
+def refuse(found: Evidence, at: str = "") -> None:
+    """Raise `InputError` with the first disagreement."""
+    for path, what, recorded, counted in disagreements(found):
+        raise InputError(
+            f"{path}{at}: {what} is {recorded}, but {predictions.PATH} gives {counted}; one of them is not of this "
+            "model: `dvc repro --force evaluate` makes both anew"
+        )
+
+
+def disagreements(found: Evidence) -> Iterator[tuple[object, str, float, float]]:
+    """Say of each figure that does not follow from the predictions: its file, its name, its value, and theirs."""
+    actual, predicted = found.predictions["actual"], found.predictions["predicted"]
+    counted = confusion.count(actual, predicted)
+    if found.counts is not None:
+        for row, column in np.argwhere(found.counts != counted):
+            what = f"the number of images of {row} taken for {column}"
+            yield confusion.PATH, what, found.counts[row, column], counted[row, column]
+    precision, recall, f1, images = precision_recall_fscore_support(
+        actual, predicted, labels=range(CLASSES), zero_division=0
+    )
+    right, total = counted.trace(), counted.sum()
+    figures = {"errors": total - right, "accuracy": right / total}
+    figures |= {"precision": precision.mean(), "recall": recall.mean(), "f1": f1.mean()}
+    of_digits = {"images": images, "precision": precision, "recall": recall, "f1": f1}
+    test = found.report.test
+    for name, value in figures.items():
+        yield from _disagreement(f"test.{name}", getattr(test, name), value)
+    for digit in test.per_class or ():
+        for name, values in of_digits.items():
+            value = values[digit.digit] if digit.digit in range(CLASSES) else 0
+            yield from _disagreement(f"test.per_class: {name} of {digit.digit}", getattr(digit, name), value)
+
+
+def _disagreement(what: str, recorded: float | None, counted: float) -> Iterator[tuple[object, str, float, float]]:
+    if recorded is not None and abs(recorded - counted) > ROUNDING:
+        yield report.PATH, what, recorded, np.round(counted, 6)
