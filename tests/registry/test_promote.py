@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 import yaml
@@ -58,6 +60,19 @@ def test_all_three_verdicts_and_back(releases: Clone) -> None:
         "error: lstm@prod: no version held the stage prod before v1.0.0; `gto assign lstm"
     )
     assert holder(releases) == "v1.0.0"
+
+
+def test_a_version_without_its_model_gets_no_stage(releases: Clone) -> None:
+    releases.run("git", "tag", "--annotate", "--message", "m", "lstm#prod#1", "run-v1.0.1")
+    releases.run("git", "tag", "--annotate", "--message", "m", "lstm#prod#2", "run-v1.1.1",
+                 GIT_COMMITTER_DATE=f"{int(time.time()) + 1} +0000")  # fmt: skip
+    forget(releases, "run-v1.0.1", "models/lstm.keras")
+    for printed in (roll_back(releases, exit_code=1), promote(releases, "v1.0.1", exit_code=1)):
+        assert error_of(printed).startswith(
+            "error: models/lstm.keras at lstm@v1.0.1: neither in the cache nor in the storage; "
+            "whoever has it pushes it with `dvc push --all-commits models/lstm.keras`"
+        )
+    assert releases.run("git", "tag", "--list", "lstm#*").split() == ["lstm#prod#1", "lstm#prod#2"]
 
 
 def test_what_is_not_at_hand_predicts_nothing_anew_and_is_said(releases: Clone) -> None:

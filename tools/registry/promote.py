@@ -11,12 +11,13 @@ from contextlib import closing
 
 from scmrepo.git import Git
 
+from stages import archive
 from stages.errors import one_line_errors
 from tools import ROOT, make_parser, tables
 from tools.registry import predict_anew, tags
 from tools.runs import versions
 from tools.runs.paired import Paired, compare_revisions, sentence
-from tools.runs.revision import resolve
+from tools.runs.revision import read_bytes, resolve
 from tools.runs.versions import Version
 
 
@@ -49,6 +50,7 @@ def promote(scm: Git, candidate: Version, stage: str) -> str | None:
         print(f"{candidate.name} holds {stage} already")
         return None
     after = resolve(candidate.tag)
+    read_bytes(after, archive.PATH)  # whoever uses the stage will want it
     predict_anew.check(after)
     if not holder:
         return assign(scm, candidate, stage, f"{stage} was free")
@@ -67,6 +69,7 @@ def roll_back(scm: Git, stage: str) -> str:
     """Give a stage back to the version that held it before its holder first got it."""
     holder = versions.find_holder(scm, stage)
     before = versions.find_holder_before(scm, stage)
+    read_bytes(resolve(before.tag), archive.PATH)  # whoever uses the stage will want it
     return assign(scm, before, stage, f"Rolled back from {holder.name}")
 
 
