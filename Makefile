@@ -9,7 +9,7 @@ help:  ## List the tasks
 		/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What users give reaches the recipes through the environment: neither make nor a shell runs a part of a value.
-GIVEN := BUMP ENDPOINT PYTHON QUICK REV REV2 SAMPLE STAGE URL VERSION
+GIVEN := BUMP ENDPOINT OFFLINE PYTHON QUICK REV REV2 SAMPLE STAGE URL VERSION
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -80,7 +80,7 @@ repair: .venv/installed  ## Read every file of this commit in the storage, and r
 	@$(IN_VENV) python -m tools.storage.repair
 
 register: .venv/installed  ## Register this commit's model as the next version; BUMP=minor or major instead of patch
-	@$(IN_VENV) python -m tools.registry.register $${BUMP:+--bump="$$BUMP"}
+	@$(IN_VENV) python -m tools.registry.register $${BUMP:+--bump="$$BUMP"} $${OFFLINE:+--offline}
 
 card: .venv/installed  ## Print the model card of a version: VERSION=v1.0.0
 	@test -n "$$VERSION" || { echo "error: name the version: make card VERSION=v1.0.0" >&2; exit 1; }
@@ -89,11 +89,11 @@ card: .venv/installed  ## Print the model card of a version: VERSION=v1.0.0
 promote: .venv/installed  ## Assign a stage to a version that is proven better: VERSION=v1.0.0 STAGE=prod
 	@test -n "$$VERSION" && test -n "$$STAGE" || \
 		{ echo "error: name both: make promote VERSION=v1.0.0 STAGE=prod" >&2; exit 1; }
-	@$(IN_VENV) python -m tools.registry.promote --stage="$$STAGE" -- "$$VERSION"
+	@$(IN_VENV) python -m tools.registry.promote --stage="$$STAGE" $${OFFLINE:+--offline} -- "$$VERSION"
 
 rollback: .venv/installed  ## Give a stage back to the version that held it before: STAGE=prod
 	@test -n "$$STAGE" || { echo "error: name the stage: make rollback STAGE=prod" >&2; exit 1; }
-	@$(IN_VENV) python -m tools.registry.promote --rollback --stage="$$STAGE"
+	@$(IN_VENV) python -m tools.registry.promote --rollback --stage="$$STAGE" $${OFFLINE:+--offline}
 
 ##@ Checks
 verify: .venv/installed  ## Run the committed pipeline in a new clone, and compare every output; REV= another commit

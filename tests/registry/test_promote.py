@@ -33,7 +33,11 @@ def holder(clone: Clone) -> str:
 
 
 def shared(number: int) -> list[str]:
-    return [f"Share it: git push origin 'lstm#prod#{number}'"]
+    tag = f"lstm#prod#{number}"
+    return [
+        f"Share it: git push origin '{tag}'",
+        f"If git rejects it, somebody was first: git tag -d '{tag}' && git fetch --tags origin, then run this again",
+    ]
 
 
 def test_all_three_verdicts_and_back(releases: Clone) -> None:

@@ -41,6 +41,8 @@ def test_registering_makes_one_annotated_tag_and_no_commit(releases: Clone) -> N
     assert printed.splitlines() == [
         "lstm@v1.1.2 is registered; `make card VERSION=v1.1.2` shows its card",
         "Share it: git push origin 'lstm@v1.1.2'",
+        "If git rejects it, somebody was first: git tag -d 'lstm@v1.1.2' && git fetch --tags origin, "
+        "then run this again",
     ]
     assert (releases.run("git", "rev-parse", "HEAD", "main"), releases.run("git", "status", "--porcelain")) == before
     assert releases.run("git", "cat-file", "-t", "lstm@v1.1.2") == "tag\n"

@@ -1,6 +1,7 @@
 """One person registers a version, another person promotes the version, and anyone uses it."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from stages import dataset
-from tests.clones import Clone
+from tests.clones import Clone, error_of
 from tests.team.people import Team
 from tests.team.storages import Bucket
 
@@ -18,12 +19,21 @@ def test_a_version_is_registered_by_one_promoted_by_another_and_used_by_anyone(t
     team.ann.run("python", "-m", "tools.registry.register", "--bump", "major")
     team.ann.run("git", "push", "--quiet", "origin", "lstm@v1.0.0")
 
+    promote = ("python", "-m", "tools.registry.promote", "v1.0.0", "--stage", "prod")
+    assert "origin has tags that this clone lacks: lstm@v1.0.0; " in error_of(team.ben.run(*promote, exit_code=1))
     team.ben.run("git", "fetch", "--quiet", "--tags")
     assert "# lstm v1.0.0" in team.ben.run("python", "-m", "tools.registry.card", "v1.0.0")
-    assert team.ben.run("python", "-m", "tools.registry.promote", "v1.0.0", "--stage", "prod").startswith(
-        "v1.0.0 holds prod\n"
-    )
-    team.ben.run("git", "push", "--quiet", "origin", "lstm#prod#1")
+    promoted = team.ben.run(*promote)
+    assert promoted.startswith("v1.0.0 holds prod\n")
+
+    # Ann did the same in the meantime, and is the second one to push.
+    team.ann.run(*promote)
+    (push, again) = re.findall(r": (git .*?)(?:, then .*)?$", promoted, re.MULTILINE)
+    team.ben.run("sh", "-c", f"{push} --quiet")
+    assert "lstm#prod#1 -> lstm#prod#1 (already exists)" in team.ann.run("sh", "-c", push, exit_code=1)
+    assert f"`{again}`" in error_of(team.ann.run(*promote, exit_code=1))
+    team.ann.run("sh", "-c", again)
+    assert team.ann.run(*promote) == "v1.0.0 holds prod already\n"
 
     third = team.join("third")
     third.run("git", "checkout", "--quiet", "lstm@v1.0.0")

@@ -2,8 +2,8 @@
 
 Both versions' predictions of the same test images are compared, paired. The stage is assigned if nobody holds it, or if
 the candidate is better by the exact McNemar test (p < 0.05). If it is worse, or that is not certain, nothing is
-assigned, and the exit code is 1. Before that, the models predict the test images
-anew. `make rollback STAGE=prod` gives the stage back to who held it before its holder first got it.
+assigned, and the exit code is 1. First the remote is asked for the tags of others, and the models predict the test
+images anew. `make rollback STAGE=prod` gives the stage back to who held it before its holder first got it.
 """
 
 import sys
@@ -14,7 +14,7 @@ from scmrepo.git import Git
 from stages import archive
 from stages.errors import one_line_errors
 from tools import ROOT, make_parser, tables
-from tools.registry import predict_anew, tags
+from tools.registry import predict_anew, remote, tags
 from tools.runs import versions
 from tools.runs.paired import Paired, compare_revisions, sentence
 from tools.runs.revision import read_bytes, resolve
@@ -27,16 +27,18 @@ def main() -> None:
     what.add_argument("version", nargs="?", help="the candidate: v1.1.0")
     what.add_argument("--rollback", action="store_true", help="give the stage back to who held it before")
     parser.add_argument("--stage", required=True, help="prod, or another name")
+    parser.add_argument("--offline", action="store_true", help="do not ask the remote for the tags of others")
     arguments = parser.parse_args()
     with closing(Git(str(ROOT))) as scm:
         tags.check_stage(scm, arguments.stage)
+        origin = remote.check(scm, offline=arguments.offline)
         tag = (
             roll_back(scm, arguments.stage)
             if arguments.rollback
             else promote(scm, versions.find_version(scm, arguments.version), arguments.stage)
         )
     if tag:
-        print(f"Share it: git push origin '{tag}'")
+        print(remote.shared(origin, tag))
 
 
 def promote(scm: Git, candidate: Version, stage: str) -> str | None:

@@ -9,7 +9,7 @@ from scmrepo.git import Git
 
 from stages.errors import InputError, one_line_errors
 from tools import ROOT, make_parser
-from tools.registry import predict_anew, tags
+from tools.registry import predict_anew, remote, tags
 from tools.registry.card import card
 from tools.runs import versions
 from tools.runs.revision import resolve
@@ -19,17 +19,19 @@ from tools.storage import check
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--bump", choices=tags.PARTS, default="patch", help="which part grows (default: patch)")
-    bump = parser.parse_args().bump
+    parser.add_argument("--offline", action="store_true", help="do not ask the remote for the tags of others")
+    arguments = parser.parse_args()
     with closing(Git(str(ROOT))) as scm:
+        origin = remote.check(scm, offline=arguments.offline)
         refuse(faults(scm))
         of, known = resolve("HEAD"), versions.registered(scm)
         predict_anew.check(of)
         parent = resolve(known[-1].tag) if known else None
-        name = tags.next_version(scm, bump)
+        name = tags.next_version(scm, arguments.bump)
         version = versions.Version(name, of.commit)
         tags.register(scm, version, card(name, of, parent))
     print(f"{version.tag} is registered; `make card VERSION={name}` shows its card")
-    print(f"Share it: git push origin '{version.tag}'")
+    print(remote.shared(origin, version.tag))
 
 
 def faults(scm: Git) -> list[str]:
