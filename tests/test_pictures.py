@@ -1,4 +1,7 @@
 import math
+import os
+import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stages.errors import InputError
-from tools.pictures import normalized, read, to_grey
+from tools import pictures
+from tools.pictures import load, normalized, read, shown, to_grey
 
 
 def bar(height: int, width: int, *, grey: int = 0, paper: int = 255, top: int = 10, left: int = 10) -> Image.Image:
@@ -71,19 +75,88 @@ def test_the_centre_of_mass_is_at_the_centre_where_it_fits() -> None:
         assert math.floor(round(profile @ np.arange(28) / profile.sum(), 2) + 0.5) == 14
 
 
-def test_a_transparent_picture_lies_on_white_paper(tmp_path: Path) -> None:
-    ink = np.zeros((120, 120, 4), np.uint8)
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("grey", [0, 60, 200, 255])
+def test_ink_of_any_shade_on_transparent_paper_is_read(grey: int, mode: str, tmp_path: Path) -> None:
+    ink = np.full((120, 120, 4), grey, np.uint8)
+    ink[..., 3] = 0
     ink[10:90, 10:50, 3] = 255
-    assert ink_box(read(saved(Image.fromarray(ink), tmp_path / "clear.png"))) == EXPECTED
-    palette = Image.fromarray(ink).convert("LA")
-    assert ink_box(read(saved(palette, tmp_path / "grey.png"))) == EXPECTED
+    assert ink_box(read(saved(Image.fromarray(ink).convert(mode), tmp_path / "clear.png"))) == EXPECTED
 
 
-def test_a_turned_camera_is_turned_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("grey", "paper"), [(0, 255), (255, 0)])
+def test_paper_with_transparent_surroundings_is_read(grey: int, paper: int, tmp_path: Path) -> None:
+    sticker = bar(80, 40, grey=grey, paper=paper).convert("RGBA")
+    framed = Image.new("RGBA", (140, 140))
+    framed.paste(sticker, (10, 10))
+    assert ink_box(read(saved(framed, tmp_path / "sticker.png"))) == EXPECTED
+
+
+def test_a_transparent_colour_of_a_palette_is_paper(tmp_path: Path) -> None:
+    image = bar(80, 40, grey=1, paper=0).convert("P")
+    image.putpalette([0, 0, 0, 20, 20, 20])
+    assert ink_box(read(saved(image, tmp_path / "palette.png", transparency=0))) == EXPECTED
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_any_number_of_bits_in_16_is_read(bits: int, tmp_path: Path) -> None:
+    grey = np.asarray(bar(80, 40), np.uint16) // 255 * np.uint16(2**bits - 1)
+    grey[100, 100] = 65_535  # a hot pixel
+    assert ink_box(read(saved(Image.fromarray(grey), tmp_path / "deep.png"))) == EXPECTED
+
+
+# The corner pixels of a picture that is turned as each value of EXIF's orientation tells.
+CORNERS = {1: "abcd", 2: "badc", 3: "dcba", 4: "cdab", 5: "acbd", 6: "cadb", 7: "dbca", 8: "bdac"}
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+@pytest.mark.parametrize("orientation", CORNERS)
+def test_a_turned_camera_is_turned_back(orientation: int, ending: str, tmp_path: Path) -> None:
+    path = saved(four_shades(), tmp_path / f"turned.{ending}", exif=exif_block(orientation))
+    assert corners(load(path)) == CORNERS[orientation]
+
+
+def four_shades() -> Image.Image:
+    """A wide picture with a shade of its own in each corner."""
+    return Image.fromarray(np.kron(np.array([[0, 80], [160, 240]], np.uint8), np.ones((16, 24), np.uint8)))
+
+
+def corners(grey: NDArray[np.float32]) -> str:
+    """The shades of the corners, row by row, `abcd` as `four_shades` has them."""
+    return "".join("abcd"[round(float(grey[row, column]) * 255 / 80)] for row in (0, -1) for column in (0, -1))
+
+
+def exif_block(orientation: int = 6) -> bytes:
+    """What cameras write: nested blocks of numbers, fractions and texts."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # lies on its right side
-    turned = bar(80, 40).rotate(90, expand=True)
-    assert ink_box(read(saved(turned, tmp_path / "turned.jpg", exif=exif))) == EXPECTED
+    exif.update({0x0112: orientation, 0x011A: 72.0, 0x011B: 72.0, 0x010F: "Maker", 0x0132: "2024:01:01 00:00:00"})
+    exif.get_ifd(0x8769).update({0x9003: "2024:01:01 00:00:00", 0x829A: 0.01})
+    exif.get_ifd(0x8825).update({1: "N", 2: (1.0, 2.0, 3.0)})
+    return exif.tobytes()
+
+
+def test_a_resolution_of_text_does_not_matter(tmp_path: Path) -> None:
+    exif = exif_block().replace(b"\x01\x1a\x00\x05", b"\x01\x1a\x00\x02")  # from a fraction to a text
+    assert exif != exif_block()
+    assert corners(load(saved(four_shades(), tmp_path / "text.jpg", exif=exif))) == CORNERS[6]
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_damaged_metadata_decides_no_more_than_the_turn(ending: str, tmp_path: Path) -> None:
+    rng = random.Random(0)  # noqa: S311 - the same damage every time
+    for _ in range(150):
+        path = saved(four_shades(), tmp_path / f"damaged.{ending}", exif=damaged(exif_block(), rng))
+        assert corners(load(path)) in CORNERS.values()
+
+
+def damaged(block: bytes, rng: random.Random) -> bytes:
+    """Change, insert or drop bytes in up to six places."""
+    for _ in range(rng.randint(1, 6)):
+        place = rng.randrange(len(block))
+        removed = rng.choice([0, 1, 4, len(block)])
+        inserted = rng.choice([b"", rng.randbytes(1), rng.randbytes(4), b"\0\0\0\0", b"\xff\xff\xff\xff"])
+        block = (block[:place] + inserted + block[place + removed :]) or b"E"
+    return block
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK", "P", "1", "I;16"])
@@ -125,7 +198,8 @@ def cut(path: Path) -> None:
         ("cut.png", lambda path: cut(saved(bar(80, 40), path)), "no readable PNG or JPEG"),
         ("cut.jpg", lambda path: cut(saved(bar(80, 40), path)), "no readable PNG or JPEG"),
         ("gif.png", lambda path: bar(80, 40).save(path, "GIF"), "no readable PNG or JPEG"),
-        ("folder.png", lambda path: path.mkdir(), "no readable PNG or JPEG"),
+        ("folder.png", lambda path: path.mkdir(), "no readable PNG or JPEG: expected a file, found a folder"),
+        ("pipe.png", os.mkfifo, "no readable PNG or JPEG: expected a file, found a folder, pipe or device"),
     ],
 )  # fmt: skip
 def test_what_is_no_picture_of_a_digit_is_named(
@@ -140,6 +214,25 @@ def test_what_is_no_picture_of_a_digit_is_named(
 
 def test_a_picture_too_large_to_unpack_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(bar(80, 40), tmp_path / "large.png")
+    monkeypatch.setattr(pictures, "PIXELS", 14_399)
+    with pytest.raises(InputError, match=r"large\.png: expected at most 14,399 pixels, found 120 x 120; make the pict"):
+        read(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5_000)
     with pytest.raises(InputError, match=r"large\.png: no readable PNG or JPEG: Image size \(14,?400 pixels\)"):
+        read(path)
+
+
+@pytest.mark.parametrize("progressive", [True, False])
+def test_a_large_jpeg_is_decoded_smaller(progressive: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = bar(80, 40).resize((4_800, 4_800), Image.Resampling.NEAREST).convert("RGB")
+    path = saved(large, tmp_path / "large.jpg", progressive=progressive)
+    monkeypatch.setattr(pictures, "PIXELS", 600 * 600)
+    assert load(path).shape == (400, 400)
+    assert ink_box(read(path)) == EXPECTED
+
+
+def test_names_are_shown_without_what_a_terminal_obeys(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\x1b[31m\n\xff \xc3\xa9.png")
+    assert shown(path) == f"{tmp_path}/\\x1b[31m\\n\\udcff é.png"
+    with pytest.raises(InputError, match=re.escape(r"\x1b[31m\n\udcff é.png: not found")):
         read(path)
