@@ -1,7 +1,6 @@
 import math
 import os
 import random
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from PIL import Image
 
 from stages.errors import InputError
 from tools import pictures
-from tools.pictures import load, normalized, read, shown, to_grey
+from tools.pictures import load, normalized, read, to_grey
 
 
 def bar(height: int, width: int, *, grey: int = 0, paper: int = 255, top: int = 10, left: int = 10) -> Image.Image:
@@ -229,10 +228,3 @@ def test_a_large_jpeg_is_decoded_smaller(progressive: bool, tmp_path: Path, monk
     monkeypatch.setattr(pictures, "PIXELS", 600 * 600)
     assert load(path).shape == (400, 400)
     assert ink_box(read(path)) == EXPECTED
-
-
-def test_names_are_shown_without_what_a_terminal_obeys(tmp_path: Path) -> None:
-    path = tmp_path / os.fsdecode(b"\x1b[31m\n\xff \xc3\xa9.png")
-    assert shown(path) == f"{tmp_path}/\\x1b[31m\\n\\udcff é.png"
-    with pytest.raises(InputError, match=re.escape(r"\x1b[31m\n\udcff é.png: not found")):
-        read(path)

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from stages import archive, dataset
 from stages.errors import InputError
 from stages.model import make_predictor
 from tests.clones import Clone, error_of
+from tools import predict
 from tools.pictures import read
-from tools.predict import fetch, find_pictures
+from tools.predict import fetch
 
 PREDICT = ("python", "-m", "tools.predict")
 COUNT = 50
@@ -45,8 +47,8 @@ def test_a_folder_is_classified_by_the_workspaces_model(first_run: Clone, pictur
         assert list(confidence) == [str(digit) for digit in range(10)]
         assert sum(confidence.values()) == pytest.approx(1, abs=1e-5)
         assert max(confidence, key=confidence.__getitem__) == str(image["digit"])
-    predict = make_predictor(archive.load(first_run.folder / archive.PATH))
-    expected = predict(np.stack([read(Path(image["image"])) for image in images]))
+    predictor = make_predictor(archive.load(first_run.folder / archive.PATH))
+    expected = predictor(np.stack([read(Path(image["image"])) for image in images]))
     np.testing.assert_allclose([list(image["confidence"].values()) for image in images], expected, atol=1e-6)
 
 
@@ -108,12 +110,98 @@ def test_versions_of_this_and_any_clone_are_fetched_once(
     assert md5("--model", "lstm@prod", "--repo", str(releases.folder)) == recorded("run-v1.0.1")
     printed = elsewhere.run(*PREDICT, picture, "--model", "lstm@v1.1.0", exit_code=1)
     assert "models/lstm.keras at lstm@v1.1.0: neither in the cache nor in the storage" in error_of(printed)
-    assert list((tmp_path / "temporary").glob("*dvc*")) == [], "clones are left behind"
+    assert list((tmp_path / "temporary").iterdir()) == [], "clones are left behind"
 
 
-def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"expected a folder of pictures, found none ending in \.jpeg, \.jpg, \.png"):
-        find_pictures([tmp_path])
+def test_what_cannot_be_read_in_a_folder_is_skipped_named_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = Image.new("L", (60, 60), 255)
+    image.save(tmp_path / "blank.png")
+    image.paste(0, (20, 10, 40, 50))
+    image.save(tmp_path / "b.PNG")
+    image.save(tmp_path / "a", "JPEG")
+    image.save(tmp_path / "c.webp")
+    image.save(tmp_path / "d.gif")
+    (tmp_path / "._a.png").write_bytes(b"\0\5\x16\7 what macOS writes beside a picture")
+    (tmp_path / "notes\x1b[2J.txt").write_text("no picture")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    paths, images = predict.read([tmp_path])
+    assert paths == [tmp_path / "a", tmp_path / "b.PNG"]
+    assert images.shape == (2, 28, 28)
+    none = "no readable PNG or JPEG"
+    reasons = {
+        "._a.png": none,
+        "blank.png": "blank: expected a digit that stands out from its paper",
+        "c.webp": none,
+        "d.gif": none,
+        "folder": f"{none}: expected a file, found a folder, pipe or device",
+        r"notes\x1b[2J.txt": none,
+        "pipe.png": f"{none}: expected a file, found a folder, pipe or device",
+    }
+    skipped = [f"skipped {tmp_path / name}: {reason}" for name, reason in reasons.items()]
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [*skipped, "skipped 7 of 9 files"]
+    assert printed.out == ""
+
+
+def test_a_named_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"a\.png: no readable PNG or JPEG"):
+        predict.read([tmp_path / "a.png"])
+
+
+@pytest.mark.parametrize("names", [[], ["notes.txt"]])
+def test_a_folder_without_pictures_is_named(names: list[str], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).write_text("no picture")
+    with pytest.raises(InputError, match=rf"{tmp_path}: expected pictures of a digit in PNG or JPEG, found none"):
+        predict.read([tmp_path])
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_any_name_is_printed_in_any_encoding(first_run: Clone, pictures: Path, encoding: str, tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff") + "\x1b[31m数.png"
+    shutil.copy(next(pictures.glob("*.png")), tmp_path / name)
+    table = first_run.run(*PREDICT, str(tmp_path), PYTHONIOENCODING=encoding)
+    number = "数" if encoding == "utf-8" else r"\u6570"
+    assert table.splitlines()[1].split()[0] == rf"{tmp_path}/\udcff\x1b[31m{number}.png"
+    printed = json.loads(first_run.run(*PREDICT, str(tmp_path), "--json", PYTHONIOENCODING=encoding))
+    assert printed["images"][0]["image"] == f"{tmp_path}/{name}"
+
+
+def test_a_model_without_probabilities_is_refused(clone: Clone, pictures: Path) -> None:
+    path = clone.folder / archive.PATH
+    network = archive.load(path)
+    network.set_weights([np.full_like(weights, np.nan) for weights in network.get_weights()])
+    path.unlink()  # it may be a link into the cache
+    archive.save(network, path)
+    printed = clone.run(*PREDICT, str(pictures), "--json", exit_code=1)
+    assert error_of(printed) == (
+        "error: models/lstm.keras: expected probabilities with a sum of 1 for every image, found others"
+    )
+    assert '"digit"' not in printed
+
+
+@pytest.mark.parametrize("option", ["--model", "--repo"])
+def test_an_empty_option_is_refused(first_run: Clone, option: str) -> None:
+    printed = first_run.run(*PREDICT, "picture.png", option, "", exit_code=2)
+    assert f"{option} is empty: give it a value, or leave it out" in printed
+
+
+def test_a_clone_that_fails_leaves_nothing_behind(first_run: Clone, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "temporary").mkdir()
+    picture, url = str(next(pictures.glob("*.png"))), (tmp_path / "none.git").as_uri()
+    printed = first_run.run(
+        *PREDICT, picture, "--model", "v1", "--repo", url, exit_code=1, TMPDIR=str(tmp_path / "temporary")
+    )
+    assert f"{url}: not readable as a git repository" in error_of(printed)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_it_runs_without_docstrings(first_run: Clone) -> None:
+    assert "Which digits" in first_run.run(*PREDICT, "--help", PYTHONOPTIMIZE="2")
 
 
 def test_a_version_that_is_not_there_is_named(first_run: Clone) -> None:

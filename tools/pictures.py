@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stages.dataset import SIDE
 from stages.errors import InputError
+from stages.terminal import printable
 
 Grey = NDArray[np.float32]  # (height, width), 0 is black and 1 is white
 
@@ -23,7 +24,6 @@ BOX = 20  # pixels, of the longer side of a digit
 CONTRAST = 0.1  # from paper to ink, of black to white: less is a blank picture
 FAINTEST = 0.1  # ink, of the darkest: less is the paper's grain or a JPEG's traces
 
-SUFFIXES = {".png", ".jpg", ".jpeg"}
 LONGEST = 400  # pixels of a picture's longer side: a digit of a tenth of that has still more than MNIST's 28
 PIXELS = 50_000_000  # of a picture that cannot be decoded smaller: they take about 0.5 GB
 TURNS = {  # by the value of EXIF's orientation
@@ -46,14 +46,7 @@ def read(path: Path) -> NDArray[np.float32]:
     try:
         return normalized(load(path))
     except InputError as error:
-        raise InputError(f"{shown(path)}: {error}") from None
-
-
-def shown(path: Path) -> str:
-    """Escape what a terminal would obey or could not print."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in str(path)
-    )
+        raise InputError(f"{printable(str(path))}: {error}") from None
 
 
 def load(path: Path) -> Grey:

@@ -1,87 +1,122 @@
 """Which digits do these pictures show? `python -m tools.predict IMAGE... [--model lstm@prod] [--repo URL] [--json]`.
 
-Pictures, or folders of them, are PNG or JPEG of one digit each. The model is the workspace's, or that of a registered
-version, a stage or any other revision, of this repository or another clone of it, kept in the user's cache.
+Pictures are PNG or JPEG of one digit each. A file that cannot be read ends the command. In a folder, files that cannot
+be read are skipped: each is named with the reason on the standard error, and counted. The model is the workspace's, or
+that of a registered version, a stage or any other revision, of this repository or another clone of it, kept in the
+user's cache.
 """
 
 import hashlib
+import io
 import json
-from collections.abc import Iterable, Sequence
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pooch
+from dvc.repo.open_repo import clean_repos
+from numpy.typing import NDArray
 
 from stages import archive
 from stages.dataset import CLASSES
 from stages.errors import InputError, interrupted_at_once, one_line_errors
 from stages.files import replacing
-from stages.metrics import Probabilities
+from stages.metrics import Probabilities, checked
 from stages.model import make_predictor
-from tools import ROOT, make_parser, pictures
+from stages.terminal import printable
+from tools import ROOT, make_parser, pictures, tables
 from tools.runs import lock
 from tools.runs.revision import read_bytes, read_lock, resolve
 
 
 def main() -> None:
     parser = make_parser(__doc__)
+    parser.epilog = "In a folder, files that are not pictures of a digit are skipped, named and counted."
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a PNG or JPEG, or a folder of them")
     parser.add_argument("--model", help="lstm@v1.2.0, lstm@prod or another revision (default: the workspace's model)")
     parser.add_argument("--repo", help="folder or URL of the clone that has the revision (default: this one)")
     parser.add_argument("--json", action="store_true", help="print JSON, with full precision")
     arguments = parser.parse_args()
+    for option in ("model", "repo"):
+        if getattr(arguments, option) == "":
+            parser.error(f"--{option} is empty: give it a value, or leave it out")
     if arguments.repo and not arguments.model:
         parser.error("--repo needs --model: which revision's model is it to be?")
+    if isinstance(sys.__stdout__, io.TextIOWrapper):  # DVC's colours wrap sys.stdout
+        sys.__stdout__.reconfigure(errors="backslashreplace")  # for letters that the terminal's encoding lacks
 
-    paths = find_pictures(arguments.images)
-    images = np.stack([pictures.read(path) for path in paths])
+    paths, images = read(arguments.images)
     name = arguments.model or str(archive.PATH)
     path = fetch(arguments.model, arguments.repo or str(ROOT)) if arguments.model else ROOT / archive.PATH
     with interrupted_at_once():
-        probabilities = make_predictor(archive.load(path))(images)
+        probabilities = checked(make_predictor(archive.load(path))(images), name)
     print(as_json(name, path, paths, probabilities) if arguments.json else table(paths, probabilities))
 
 
-def find_pictures(named: Iterable[Path]) -> list[Path]:
-    """List the pictures, those in a named folder by name.
+def read(named: Iterable[Path]) -> tuple[list[Path], NDArray[np.float32]]:
+    """Read pictures, and those of folders by name, as (n, 28, 28).
 
-    Raises `InputError` if a folder has none.
+    Raises `InputError` if a named file cannot be read, or nothing in the folders can.
     """
-    found = []
+    found, skipped = [], 0
     for path in named:
-        inside = sorted(each for each in path.glob("*") if each.suffix.lower() in pictures.SUFFIXES)
-        if path.is_dir() and not inside:
-            raise InputError(f"{path}: expected a folder of pictures, found none ending in {ENDINGS}")
-        found += inside if path.is_dir() else [path]
-    return found
-
-
-ENDINGS = ", ".join(sorted(pictures.SUFFIXES))
+        for each in sorted(path.iterdir()) if path.is_dir() else [path]:
+            try:
+                found.append((each, pictures.read(each)))
+            except InputError as error:
+                if each is path:
+                    raise
+                skipped += 1
+                print(f"skipped {error}", file=sys.stderr)
+    if skipped:
+        print(f"skipped {skipped:,} of {skipped + len(found):,} files", file=sys.stderr)
+    if not found:
+        names = ", ".join(printable(str(path)) for path in named)
+        raise InputError(f"{names}: expected pictures of a digit in PNG or JPEG, found none")
+    return [path for path, _ in found], np.stack([image for _, image in found])
 
 
 def fetch(name: str, repo: str) -> Path:
     """Return the path of a revision's model in the user's cache folder, fetching it if it is not there whole."""
-    of = resolve(name, repo)
-    md5 = read_lock(of).hashes.get(archive.PATH.as_posix())
-    if md5 is None:
-        raise InputError(f"{lock.PATH} at {name}: names no {archive.PATH}")
-    path = Path(pooch.os_cache("mnist-lstm")) / "models" / f"{md5}.keras"
-    if not (path.exists() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5):
-        content = read_bytes(of, archive.PATH)
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
+    with clones_removed():
+        of = resolve(name, repo)
+        md5 = read_lock(of).hashes.get(archive.PATH.as_posix())
+        if md5 is None:
+            raise InputError(f"{lock.PATH} at {name}: names no {archive.PATH}")
+        path = Path(pooch.os_cache("mnist-lstm")) / "models" / f"{md5}.keras"
+        if not (path.exists() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5):
+            content = read_bytes(of, archive.PATH)
+            with replacing(path) as temporary:
+                temporary.write_bytes(content)
     return path
 
 
+@contextmanager
+def clones_removed() -> Iterator[None]:
+    """Remove DVC's clones of URLs, whatever happens.
+
+    DVC forgets a clone that failed, and Ctrl-C while TensorFlow computes ends the process before any exit handler.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="mnist-lstm-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            clean_repos()
+            tempfile.tempdir = before
+
+
 def table(paths: Sequence[Path], probabilities: Probabilities) -> str:
-    """Lay out a row a picture: the digit, and how sure the model is of each."""
-    width = max(len("image"), *(len(str(path)) for path in paths))
-    lines = [f"{'image':{width}}  digit" + "".join(f"{digit:>7}" for digit in range(CLASSES))]
-    lines += [
-        f"{path!s:{width}}  {row.argmax():>5}" + "".join(f"{share:>7.1%}" for share in row)
+    """Lay out a row a picture: the digit, and the probability of each digit."""
+    rows = [
+        (printable(str(path)), row.argmax(), *(f"{share:.1%}" for share in row))
         for path, row in zip(paths, probabilities, strict=True)
     ]
-    return "\n".join(lines)
+    return tables.text(("image", "digit", *map(str, range(CLASSES))), rows)
 
 
 def as_json(name: str, model: Path, paths: Sequence[Path], probabilities: Probabilities) -> str:
