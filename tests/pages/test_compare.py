@@ -410,6 +410,30 @@ def test_runs_on_different_test_images_are_shown_side_by_side(models: Clone, tmp
     assert written.startswith("### ◇ Not comparable: base to HEAD\n\nbase and HEAD were tested on other images")
 
 
+def test_what_was_edited_without_a_run_is_named_and_not_shown(models: Clone, tmp_path: Path) -> None:
+    clone = Clone(tmp_path / "clone")
+    shutil.copytree(models.folder, clone.folder, symlinks=True)
+    params = clone.folder / "params.yaml"
+    params.write_text(params.read_text().replace("learning_rate: 0.01", "learning_rate: 1e-2"))
+    clone.commit("The same rate in other letters")
+    run = load(resolve("HEAD", clone.folder))
+    assert (run.params["train.learning_rate"], run.not_run) == (0.01, [])
+    assert run.packages["numpy"]
+    params.write_text(params.read_text().replace("epochs: 2", "epochs: 50"))
+    with (clone.folder / "requirements.txt").open("a") as file:
+        file.write("numpy==0.0.1\n")
+    clone.commit("No run")
+    run = load(resolve("HEAD", clone.folder))
+    assert (run.params["train.epochs"], run.packages) == (2, {})
+    of_params, of_packages = run.not_run
+    assert "train.epochs is 50 there and was 2 in the run; check it out, run `dvc repro`" in of_params
+    assert of_packages.startswith("requirements.txt at HEAD is not that of the run, so its packages are not shown")
+    written = html.unescape(compare(clone, "base", "--markdown"))
+    assert f"Not run: {of_params}" in written
+    assert f"Not run: {of_packages}" in written
+    assert "train.epochs | 50" not in written
+
+
 # Markup in every text
 
 
