@@ -85,8 +85,8 @@ def test_what_is_not_at_hand_predicts_nothing_anew_and_is_said(releases: Clone) 
     printed = promote(releases, "v1.1.0", exit_code=1)
     for version in ("v1.1.0", "v1.0.0"):
         assert (
-            f"note: lstm@{version} does not predict anew: data/processed/test.npz at lstm@{version}: "
-            "neither in the cache nor in the storage" in printed
+            f"note: the test images are not predicted anew with lstm@{version}: data/processed/test.npz at "
+            f"lstm@{version}: neither in the cache nor in the storage" in printed
         )
     assert "v1.1.0 is worse than v1.0.0" in printed
 

@@ -26,7 +26,7 @@ def check(of: Revision) -> None:
     try:
         model, images = (read_bytes(of, path) for path in (archive.PATH, dataset.TEST))
     except InputError as error:
-        print(f"note: {of} does not predict anew: {error}", file=sys.stderr)
+        print(f"note: the test images are not predicted anew with {of}: {error}", file=sys.stderr)
         return
     test = dataset.parse(io.BytesIO(images), f"{dataset.TEST} at {of}")
     for fault in disagreements(recorded, test.labels, predict(model, test, of)):
