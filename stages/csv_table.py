@@ -9,6 +9,8 @@ import pandas as pd
 from stages.errors import InputError
 from stages.files import replacing
 
+WIDTH = 100  # columns; pandas takes hours for a million
+
 
 def save(table: pd.DataFrame, path: Path, *, float_format: str) -> None:
     """Write a table without its index."""
@@ -21,6 +23,9 @@ def parse(text: str, name: str, columns: Sequence[str]) -> pd.DataFrame:
 
     Raises `InputError` with `name` if the text is anything else.
     """
+    width = text.partition("\n")[0].count(",") + 1
+    if width > WIDTH:
+        raise InputError(f"{name}: not a table: expected at most {WIDTH} columns, found {width:,}")
     try:
         table = pd.read_csv(io.StringIO(text))
     except ValueError as error:
