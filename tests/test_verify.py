@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from stages.report import Report
-from tests.clones import OUTPUTS, Clone
+from tests.clones import OUTPUTS, Clone, error_of
+from tools import ROOT
 from tools.verify import OTHER_BITS, OTHER_RESULT, SAME, TOLERANCE, disagreements, reasons, table
 
 PARTS = ("train", "validation", "test")
@@ -49,6 +50,19 @@ def test_other_bits_are_put_down_to_what_differs_between_the_machines() -> None:
     assert "not known" in reasons(there, None)[0]
 
 
+def test_what_a_commit_names_does_not_move_the_cursor() -> None:
+    assert reasons({"a\x1b[2J": "b\n"}, {}) == [r"a\x1b[2J: b\n in the recorded run, None here"]
+    assert r"a\x1b[2J" in table({"a\x1b[2J": "0" * 32}, {})
+
+
+@pytest.mark.parametrize(
+    "rev", ["--output=x", "-x", "--all", "--git-dir=x", "HEAD^{tree}", "HEAD:README.md", "^HEAD", ""]
+)
+def test_what_is_no_commit_is_no_option_of_git(rev: str) -> None:
+    printed = Clone(ROOT).run("python", "-m", "tools.verify", f"--rev={rev}", exit_code=1)
+    assert error_of(printed).startswith(f"error: {rev}: no commit")
+
+
 def change_recorded(clone: Clone, **changes: Any) -> None:
     """Commit a dvc.lock, and metrics, as another machine might have made them."""
     lock = yaml.safe_load((clone.folder / "dvc.lock").read_text())
@@ -81,4 +95,4 @@ def test_a_commit_that_makes_its_run_again_is_verified_and_one_that_does_not_is_
     assert "test.accuracy: 0.5 recorded" in printed
 
     printed = clone.run("python", "-m", "tools.verify", "--rev", "nothing", exit_code=1)
-    assert printed.startswith("error: git rev-parse:")
+    assert error_of(printed).startswith("error: nothing: no commit, branch, tag or experiment here")

@@ -18,6 +18,7 @@ from stages.environment import Environment
 from stages.errors import InputError, one_line_errors
 from stages.files import read_text
 from stages.report import Report
+from stages.terminal import printable
 from tools import ROOT, make_parser, tables
 from tools.runs import lock
 from tools.runs.revision import read, resolve
@@ -57,12 +58,12 @@ def main() -> None:
 
 def clone_of(rev: str, folder: Path) -> None:
     """Clone this repository at a revision, without its cache."""
-    commit = git("rev-parse", "--verify", f"{rev}^{{commit}}")
+    commit = resolve(rev).commit
     if commit != git("rev-parse", "HEAD"):
         print(f"{rev} is an older commit: it is run with the packages that are installed now")
     elif git("status", "--porcelain", "--untracked-files=no"):
         print("what is not committed is left out")
-    git("clone", "--quiet", "--no-checkout", str(ROOT), str(folder))
+    git("clone", "--quiet", "--no-checkout", "--config", "core.autocrlf=false", str(ROOT), str(folder))
     git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
     if not (folder / lock.PATH).exists():
         raise InputError(f"{rev} has no {lock.PATH}: there is no run to compare with")
@@ -97,7 +98,7 @@ def table(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
     rows = []
     for path, hash_ in expected.items():
         verdict = "not compared" if path == RECORD else "same" if found.get(path) == hash_ else "DIFFERENT"
-        rows.append((path, hash_[:12], found.get(path, "none")[:12], verdict))
+        rows.append((printable(path), hash_[:12], found.get(path, "none")[:12], verdict))
     return tables.text(("output", "expected", "found", "verdict"), rows, left=4)
 
 
@@ -123,7 +124,7 @@ def reasons(recorded: Mapping[str, str] | None, here: Mapping[str, str] | None) 
     different = [name for name in names if recorded.get(name) != here.get(name)]
     if not different:
         return ["processor and packages are those of the recorded run: they do not explain the difference"]
-    return [f"{name}: {recorded.get(name)} in the recorded run, {here.get(name)} here" for name in different]
+    return [printable(f"{name}: {recorded.get(name)} in the recorded run, {here.get(name)} here") for name in different]
 
 
 def disagreements(expected: Report, found: Report) -> list[str]:
