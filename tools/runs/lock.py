@@ -1,17 +1,20 @@
 """dvc.lock: what each stage of the last run read and made."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from stages import params
 from stages.errors import InputError
-from stages.files import read_text
+from stages.terminal import printable
 
 PATH = Path("dvc.lock")
+LIMIT = 128_000  # bytes, which are read in seconds whatever they are; the committed file has 7,000
+
+Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}(\.dir)?$")]
 
 
 class Section(BaseModel):
@@ -22,14 +25,20 @@ class File(Section):
     """A file or folder as a stage read or made it."""
 
     path: str
-    md5: str | None = None
+    md5: Md5 | None = None
     size: int | None = None  # bytes
 
 
 class StageRun(Section):
     deps: list[File] = []
     outs: list[File] = []
-    params: dict[str, dict[str, Any]] = {}  # by file
+    params: dict[str, dict[str, JsonValue]] = {}  # by file
+
+    @field_validator("params")
+    @classmethod
+    def _can_be_shown(cls, value: dict[str, Any]) -> dict[str, Any]:
+        json.dumps(value)  # a number of thousands of digits raises ValueError
+        return value
 
 
 class Lock(Section):
@@ -64,19 +73,25 @@ def load(path: Path = PATH) -> Lock:
 
     Raises `InputError` if it is missing or is not one.
     """
-    return parse(read_text(path), str(path))
+    try:
+        with path.open("rb") as file:
+            return _parse(file.read(LIMIT + 1), str(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found") from None
 
 
 def parse(text: str, name: str) -> Lock:
-    """Read the text of a dvc.lock.
+    """Read the text of a dvc.lock, which may come from anyone.
 
     Raises `InputError` with `name` if it is not one.
     """
+    return _parse(text.encode(), name)
+
+
+def _parse(content: bytes, name: str) -> Lock:
     try:
-        return Lock.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise InputError(f"{name}: not readable as YAML: {error}") from None
+        return Lock.model_validate(params.parse(content, name, limit=LIMIT))
     except ValidationError as invalid:
-        first = invalid.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole file"
+        first = invalid.errors(include_input=False, include_url=False)[0]
+        where = printable(".".join(map(str, first["loc"]))) or "the whole file"
         raise InputError(f"{name}: records no run: {where}: {first['msg']}") from None
