@@ -1,14 +1,21 @@
 import hashlib
 import json
+import os
+import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from stages import predictions
+from stages import environment, predictions, report
 from stages.errors import InputError
-from tests.clones import Clone
+from tests.clones import Clone, error_of
+from tests.runs.test_lock import LAUGHS
+from tools import ROOT
+from tools.runs import run
 from tools.runs.paired import compare_revisions
-from tools.runs.revision import read, read_bytes, read_lock, read_text, resolve
+from tools.runs.revision import LIMIT, read, read_bytes, read_lock, read_text, remove_clones, resolve
 
 
 def head_of(clone: Clone) -> str:
@@ -189,3 +196,200 @@ def test_predictions_of_another_form_are_refused(content: str, found: str, clone
     commit_predictions(clone, content)
     with pytest.raises(InputError, match=rf"reports/predictions\.csv at main: .*{found}"):
         read(resolve("main", clone.folder), predictions.PATH, predictions.parse)
+
+
+# What comes from elsewhere
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Clone:
+    """A commit of this repository's own files, without data and models: what a stranger's branch starts from."""
+    clone = Clone(tmp_path / "recorded")
+    for name in Clone(ROOT).run("git", "ls-files", "-z").split("\0")[:-1]:
+        if (ROOT / name).exists():
+            (clone.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, clone.folder / name)
+    clone.run("git", "init", "--quiet", "--initial-branch=main")
+    clone.commit("A run")
+    return clone
+
+
+def commit_hostile(clone: Clone, path: str, content: str) -> None:
+    """Commit a file as if the run had made it."""
+    file = clone.folder / path
+    old = hashlib.md5(file.read_bytes()).hexdigest()  # noqa: S324 - DVC's choice
+    file.write_text(content)
+    lock = clone.folder / "dvc.lock"
+    if path != "dvc.lock":
+        new = hashlib.md5(content.encode()).hexdigest()  # noqa: S324 - DVC's choice
+        lock.write_text(lock.read_text().replace(old, new))
+    clone.commit("Hostile")
+
+
+def refused(clone: Clone) -> str:
+    with pytest.raises(InputError) as error:
+        run.load(resolve("main", clone.folder))
+    line = str(error.value)
+    assert len(line) < 1_000
+    return line
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("path", "content", "message"),
+    [
+        ("dvc.lock", LAUGHS, "dvc.lock at main: not readable as YAML: line 2: expected values, found the alias *a0"),
+        ("dvc.lock", "stages: &x {a: *x}", "dvc.lock at main: not readable as YAML: line 1: expected values"),
+        ("dvc.lock", "stages: {train: null}", "dvc.lock at main: records no run: stages.train: "),
+        ("dvc.lock", "x" * 50_000_000, "dvc.lock at main: expected at most 128,000 bytes, found more"),
+        ("reports/metrics.json", "[" * 100_000, "reports/metrics.json at main: the whole file: "),
+        ("reports/metrics.json", '{"test": ' * 100_000, "reports/metrics.json at main: the whole file: "),
+        ("reports/predictions.csv", "0" * (LIMIT + 1), "reports/predictions.csv at main: expected at most 67,108,864 "),
+        (
+            "reports/predictions.csv",
+            "a," * 1_000_000,
+            "reports/predictions.csv at main: not a table: expected at most 100 columns",
+        ),
+        ("reports/history.csv", '"' * 1_000_000, "reports/history.csv at main: "),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_a_hostile_file_of_a_commit_is_one_line(path: str, content: str, message: str, recorded: Clone) -> None:
+    commit_hostile(recorded, path, content)
+    assert refused(recorded).startswith(message)
+
+
+def test_hostile_json_is_one_line_for_each_owner() -> None:
+    for parse in (report.parse, environment.parse):
+        for text in ("[" * 100_000, '{"a":' * 100_000, "1" * 100_000, '"\\ud800"', "nan", "{}" * 10):
+            with pytest.raises(InputError, match="theirs: "):
+                parse(text, "theirs")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "pipeline", [f"{LAUGHS}stages: *a9\n", "stages: &x [*x]", "[" * 1_000, "stages: null", "x" * 50_000_000, "\0"],
+    ids=lambda value: value[:20],
+)  # fmt: skip
+def test_the_pipeline_of_a_commit_is_not_read(pipeline: str, recorded: Clone) -> None:
+    (recorded.folder / "dvc.yaml").write_text(pipeline)
+    (recorded.folder / "params.yaml").write_text(pipeline)
+    (recorded.folder / "more").mkdir()
+    (recorded.folder / "more/dvc.yaml").write_text(pipeline)
+    (recorded.folder / "more/data.dvc").write_text(pipeline)
+    recorded.commit("Hostile")
+    assert run.load(resolve("main", recorded.folder)).report.test.accuracy > 0.9
+
+
+@pytest.mark.timeout(240)
+def test_each_tool_refuses_a_hostile_commit_in_one_line(recorded: Clone) -> None:
+    recorded.run("git", "switch", "--quiet", "--create", "theirs")
+    (recorded.folder / "dvc.yaml").write_text(LAUGHS)
+    (recorded.folder / "dvc.lock").write_text(LAUGHS)
+    recorded.commit("Hostile")
+    recorded.run("git", "switch", "--quiet", "main")
+    with pytest.raises(InputError, match="found the alias"):
+        compare_revisions(*(resolve(name, recorded.folder) for name in ("main", "theirs")))
+    shutil.copy(ROOT / "docs/report.png", recorded.folder / "picture.png")
+    for tool in (
+        ["pages.compare", "main", "theirs"],
+        ["pages.compare", "theirs"],
+        ["predict", "picture.png", "--model=theirs"],
+        ["verify", "--rev=theirs"],
+    ):
+        assert "found the alias" in error_of(recorded.run("python", "-m", f"tools.{tool[0]}", *tool[1:], exit_code=1))
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(recorded: Clone) -> None:
+    metrics = recorded.folder / "reports/metrics.json"
+    metrics.unlink()
+    metrics.mkdir()
+    (metrics / "a").touch()
+    recorded.commit("Hostile")
+    assert refused(recorded) == "reports/metrics.json at main: expected a file, found a tree"
+
+
+@pytest.mark.parametrize("name", ["HEAD^{tree}", "HEAD:README.md", "blob", "", "--all", "HEAD..HEAD~1", "^HEAD"])
+def test_what_is_no_commit_is_refused(name: str, recorded: Clone) -> None:
+    blob = recorded.run("git", "rev-parse", "HEAD:README.md").strip()
+    recorded.run("git", "tag", "blob", blob)
+    with pytest.raises(InputError, match=f"^{re.escape(name)}: no commit"):
+        resolve(name, recorded.folder)
+
+
+# Clones that hold less, or belong to others
+
+
+def test_a_shallow_clone_is_told_to_get_the_rest(recorded: Clone, tmp_path: Path) -> None:
+    recorded.run("git", "commit", "--quiet", "--allow-empty", "--message", "Second")
+    recorded.run("git", "tag", "--annotate", "--message=v", "lstm@v1.0.0", "HEAD~1")
+    shallow = Clone(tmp_path / "shallow")
+    recorded.run("git", "clone", "--quiet", "--depth=1", recorded.folder.as_uri(), str(shallow.folder))
+    for name in ("HEAD~1", "lstm@v1.0.0", "lstm@prod"):
+        with pytest.raises(InputError, match=r"this clone is shallow, `git fetch --unshallow --tags`"):
+            resolve(name, shallow.folder)
+    shallow.run("git", "fetch", "--quiet", "--unshallow", "--tags")
+    assert resolve("HEAD~1", shallow.folder).commit == resolve("lstm@v1.0.0", shallow.folder).commit
+    with pytest.raises(InputError, match=r"here; `git fetch --tags`"):
+        resolve("lstm@prod", shallow.folder)
+
+
+@pytest.mark.parametrize("kind", ["blob:none", "tree:0"])
+def test_a_partial_clone_is_told_to_get_the_rest(kind: str, recorded: Clone, tmp_path: Path) -> None:
+    metrics = recorded.folder / "reports/metrics.json"
+    metrics.write_text(metrics.read_text() + "\n")
+    recorded.commit("Second")
+    recorded.run("git", "config", "uploadpack.allowFilter", "true")
+    partial = Clone(tmp_path / "partial")
+    recorded.run("git", "clone", "--quiet", f"--filter={kind}", recorded.folder.as_uri(), str(partial.folder))
+    with pytest.raises(
+        InputError, match=r"partial: this clone lacks an object .*`git fetch --refetch --no-filter` gets"
+    ):
+        read(resolve("HEAD~1", partial.folder), report.PATH, report.parse)
+    partial.run("git", "fetch", "--quiet", "--refetch", "--no-filter")
+    assert read(resolve("HEAD~1", partial.folder), report.PATH, report.parse).test.accuracy > 0.9
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_clone_of_another_user_is_named_with_what_git_asks_for(recorded: Clone, tmp_path: Path) -> None:
+    for path in (recorded.folder, *recorded.folder.rglob("*")):
+        os.chown(path, 65_534, 65_534)
+    del recorded.environment["GIT_CONFIG_GLOBAL"]
+    recorded.environment["HOME"] = str(tmp_path)
+    for tool in (
+        ["pages.compare", "HEAD"],
+        ["verify"],
+        ["predict", "docs/report.png", "--model=HEAD"],
+        ["storage.repair"],
+    ):
+        line = error_of(recorded.run("python", "-m", f"tools.{tool[0]}", *tool[1:], exit_code=1))
+        remedy = f"git config --global --add safe.directory {recorded.folder}"
+        assert line == f"error: {recorded.folder}: it belongs to another user; `{remedy}` makes git read it"
+    recorded.run("sh", "-c", remedy)
+    assert "the same commit" in error_of(recorded.run("python", "-m", "tools.pages.compare", "HEAD", exit_code=1))
+
+
+def test_a_clone_of_a_url_or_a_bare_repository_goes_away(
+    recorded: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tmp_path / "bare.git"
+    recorded.run("git", "clone", "--quiet", "--bare", ".", str(bare))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    for repo in (recorded.folder.as_uri(), str(bare)):
+        assert read(resolve("main", repo), report.PATH, report.parse).test.accuracy > 0.9
+        assert len(list(temporary.iterdir())) == 1
+        remove_clones()
+        assert not list(temporary.iterdir())
+    code = f"from tools.runs.revision import resolve\nprint(resolve('main', {recorded.folder.as_uri()!r}).commit)"
+    assert recorded.run("python", "-c", code, TMPDIR=str(temporary)) == recorded.run("git", "rev-parse", "main")
+    assert not list(temporary.iterdir())
+
+
+def test_a_url_of_nothing_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(InputError, match=r"none: not readable as a git repository with DVC: "):
+        resolve("main", "file:///nowhere/none")
+    remove_clones()
+    assert not list(tmp_path.iterdir())

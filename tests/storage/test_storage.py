@@ -7,6 +7,7 @@ from dvc.repo import Repo
 
 from stages.errors import InputError
 from tests.clones import Clone, error_of
+from tests.runs.test_lock import LAUGHS
 from tools import ROOT
 from tools.storage import configure, store
 
@@ -54,6 +55,8 @@ def test_a_folder_is_tried_out_and_written_for_every_clone(
         ("gs://bucket/path", r"needs the package dvc-gs: .* -m pip install 'dvc\[gs\]=="),
         ("nothing://bucket", "Unsupported URL type nothing://"),
         ("/dev/null/folder", "cannot be reached or used|is not there"),
+        ("../a{}b", r"\.\./a\{\}b: DVC does not work with a storage whose path has \{ or \}"),
+        ("s3://bucket/{path", "DVC does not work with a storage whose path has"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_changes_nothing(
@@ -112,6 +115,62 @@ def test_keys_are_kept_outside_of_git_and_go_with_their_storage(
 
 def test_config_local_is_not_in_git() -> None:
     assert Clone(ROOT).run("git", "check-ignore", ".dvc/config.local")
+
+
+# What a commit of somebody else names
+
+
+@pytest.fixture
+def stranger(workspace: Path) -> Clone:
+    """A git repository with DVC and a storage, whose commit names what a test writes."""
+    clone = Clone(workspace)
+    clone.environment["PYTHONPATH"] = str(ROOT)
+    clone.run("dvc", "config", "--unset", "core.no_scm")
+    clone.run("git", "init", "--quiet", "--initial-branch=main")
+    return clone
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("dvc.yaml", LAUGHS, "dvc.yaml at HEAD: not readable as YAML: line 2: expected values, found the alias"),
+        ("dvc.lock", "a: &x [*x]", "dvc.lock at HEAD: not readable as YAML: line 1: expected values, found the alias"),
+        ("dvc.yaml", "x" * 1_000_000, "dvc.yaml at HEAD: expected at most 128,000 bytes, found more"),
+        ("dvc.yaml", "- " * 50_000, "dvc.yaml at HEAD: not readable as YAML: nested too deeply"),
+        ("dvc.yaml", "stages: {a: 1}", "{}: not readable as a git repository with DVC: "),
+        ("dvc.lock", "schema: '2.0'\nstages: 1", "{}: not readable as a git repository with DVC: "),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_a_hostile_pipeline_is_one_line(name: str, content: str, said: str, stranger: Clone) -> None:
+    (stranger.folder / "dvc.yaml").write_text("stages: {a: {cmd: a, outs: [a]}}")
+    (stranger.folder / name).write_text(content)
+    stranger.commit("Hostile")
+    line = error_of(stranger.run("python", "-m", "tools.storage.repair", exit_code=1))
+    assert line.startswith("error: " + said.format(stranger.folder))
+    with Repo() as repo, pytest.raises(InputError):
+        store.unavailable(repo)
+
+
+def test_what_a_commit_names_does_not_move_the_cursor(stranger: Clone) -> None:
+    name = "a\x1b[2J"
+    pipeline = {"stages": {"a": {"cmd": "a", "outs": [name]}}}
+    lock = {"schema": "2.0", "stages": {"a": {"cmd": "a", "outs": [{"path": name, "hash": "md5", "md5": "0" * 32}]}}}
+    (stranger.folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    (stranger.folder / "dvc.lock").write_text(yaml.safe_dump(lock))
+    stranger.commit("Hostile")
+    assert stranger.run("python", "-m", "tools.storage.repair", exit_code=1).splitlines()[0] == (
+        r"a\x1b[2J: missing in the storage, not in this cache; run `make repair` in a clone that has it"
+    )
+    with Repo() as repo:
+        assert store.unavailable(repo) == [r"a\x1b[2J: not in the storage; run `dvc push` in a clone that has it"]
+
+
+def test_outside_of_a_repository_repair_says_so(tmp_path: Path) -> None:
+    outside = Clone(tmp_path)
+    printed = outside.run("python", "-m", "tools.storage.repair", exit_code=1, PYTHONPATH=str(ROOT))
+    assert "not inside of a DVC repository" in error_of(printed)
 
 
 # What it holds, in a clone with a run

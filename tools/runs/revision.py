@@ -4,28 +4,32 @@ import atexit
 import functools
 import hashlib
 import re
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dvc.api import DVCFileSystem
+import pygit2
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from dvc.repo.open_repo import clean_repos
-from dvc.scm import RevError, resolve_rev
+from dvc.scm import RevError, clone, resolve_rev
+from pydantic import TypeAdapter
 from scmrepo.exceptions import SCMError
 
+from stages import params
 from stages.errors import InputError, remedied
 from tools import ROOT
 from tools.runs import lock, versions
 from tools.runs.lock import Lock
 
+QUOTED = 500  # characters of a message about a file
+LIMIT = 64 * 1024**2  # bytes of a file in git; the committed ones have up to 200,000
 REMAKE = "check it out, run `dvc repro` and commit the result"  # the remedy for a commit that is not whole
 
 Content = TypeVar("Content")
-
-atexit.register(clean_repos)  # the clones of URLs, which DVC leaves in the temporary folder
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,20 @@ def resolve(name: str, repo: str | Path = ROOT) -> Revision:
 
     Raises `InputError` if there is none.
     """
-    try:
-        with Repo.open(str(repo), uninitialized=True) as opened:
-            return Revision(name, _commit(opened.scm, name), str(repo))
-    except (DvcException, SCMError) as error:
-        raise InputError(f"{repo}: not readable as a git repository with DVC: {error}") from None
+    with git_errors(repo), opened(str(repo)) as (dvc, git):
+        try:
+            commit = _commit(dvc.scm, name)
+        except InputError as error:
+            if git.is_shallow:
+                deeper = str(error).replace(
+                    "`git fetch --tags`", "this clone is shallow, `git fetch --unshallow --tags`"
+                )
+                raise InputError(deeper) from None
+            raise
+        try:
+            return Revision(name, str(git[commit].peel(pygit2.Commit).id), str(repo))
+        except pygit2.InvalidSpecError:
+            raise InputError(f"{name}: no commit, but something within one") from None
 
 
 def _commit(scm: Any, name: str) -> str:
@@ -57,7 +70,8 @@ def _commit(scm: Any, name: str) -> str:
         found = versions.find_version if versioned["version"] else versions.find_holder
         return found(scm, versioned["version"] or versioned["stage"]).commit
     try:
-        return str(resolve_rev(scm, name))
+        # Of no name DVC would make HEAD.
+        return str(resolve_rev(scm, name or "no name"))
     except RevError:
         raise InputError(
             f"{name}: no commit, branch, tag or experiment here; `git fetch --tags` gets those of others, "
@@ -65,11 +79,76 @@ def _commit(scm: Any, name: str) -> str:
         ) from None
 
 
+@contextmanager
+def opened(repo: str) -> Iterator[tuple[Repo, pygit2.Repository]]:
+    """Open a repository, which is a folder or a URL, as DVC and as git see it."""
+    with Repo(_folder(repo), uninitialized=True) as dvc:
+        yield dvc, pygit2.Repository(dvc.scm.root_dir)
+
+
+@functools.cache
+def _folder(repo: str) -> str:
+    """Return the folder of a repository: its own or, of a URL or a bare repository, that of a clone.
+
+    DVC has clones of its own for this, and leaves half of them in the temporary folder.
+    """
+    if Path(repo).exists() and not _is_bare(repo):
+        return repo
+    folder = tempfile.mkdtemp(prefix="mnist-lstm-")
+    atexit.register(remove_clones)
+    _clones.append(folder)
+    clone(repo, folder).close()
+    return folder
+
+
+_clones: list[str] = []
+
+
+def remove_clones() -> None:
+    """Remove the clones of URLs: at the end, or earlier where a process may end without one."""
+    _folder.cache_clear()
+    while _clones:
+        shutil.rmtree(_clones.pop(), ignore_errors=True)
+
+
+def _is_bare(folder: str) -> bool:
+    try:
+        return pygit2.Repository(folder).is_bare
+    except pygit2.GitError:
+        return False
+
+
+@contextmanager
+def git_errors(repo: str | Path) -> Iterator[None]:
+    """Turn what DVC and libgit2 raise of a repository that they cannot read into one line."""
+    try:
+        yield
+    except (DvcException, SCMError, pygit2.GitError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        if "is not owned by" in reason:
+            reason = (
+                "it belongs to another user; `git config --global --add safe.directory DIRECTORY` makes git read it"
+            )
+            raise InputError(f"{repo}: {reason.replace('DIRECTORY', str(Path(repo).resolve()))}") from None
+        if re.search("object not found|unable to read tree", reason, re.IGNORECASE):
+            raise InputError(
+                f"{repo}: this clone lacks an object ({reason}); of a partial clone, "
+                "`git fetch --refetch --no-filter` gets all"
+            ) from None
+        raise InputError(f"{repo}: not readable as a git repository with DVC: {reason}") from None
+
+
 def read(revision: Revision, path: Path, parse: Callable[[str, str], Content]) -> Content:
     """Read a text file with its owner's `parse`, which takes the text and the name for messages."""
-    text = read_text(revision, path)
+    text, name = read_text(revision, path), f"{path} at {revision}"
     with remedied(REMAKE):
-        return parse(text, f"{path} at {revision}")
+        try:
+            return parse(text, name)
+        except RecursionError:
+            raise InputError(f"{name}: nested too deeply") from None
+        except InputError as error:
+            message = str(error)  # which may quote the file
+            raise InputError(message if len(message) <= QUOTED else f"{message[:QUOTED]}...") from None
 
 
 def read_text(revision: Revision, path: str | Path) -> str:
@@ -86,15 +165,18 @@ def read_bytes(revision: Revision, path: str | Path) -> bytes:
     Raises `InputError` if the file is not there, or if its MD5 is not the one that dvc.lock names.
     """
     name = Path(path).as_posix()
-    try:
-        content: bytes = _files(revision).read_bytes(name)
-    except FileNotFoundError:
-        raise InputError(_missing(revision, name)) from None
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - each kind of storage has its own way to say that it cannot
-        raise InputError(f"{path} at {revision}: not readable: {error}") from None
-    expected = read_lock(revision).hashes.get(name) if name != lock.PATH.as_posix() else None
+    with git_errors(revision.repo), opened(revision.repo) as (dvc, git):
+        content = _in_git(dvc, git, revision, name)
+        expected = read_lock(revision).hashes.get(name) if name != lock.PATH.as_posix() else None
+        if content is None and name != lock.PATH.as_posix():
+            try:
+                expected, content = _in_store(dvc, read_lock(revision), name)
+            except (InputError, MemoryError):
+                raise
+            except Exception as error:  # noqa: BLE001 - each kind of storage has its own way to say that it cannot
+                raise InputError(f"{path} at {revision}: not readable: {error}") from None
+        if content is None:
+            raise InputError(_missing(git, revision, name, expected))
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()  # DVC's choice
     if expected not in (None, found):
         raise InputError(
@@ -106,17 +188,73 @@ def read_bytes(revision: Revision, path: str | Path) -> bytes:
     return content
 
 
+def refuse_hostile_pipeline(revision: Revision) -> None:
+    """Read what DVC would read of a pipeline, within limits that DVC does not have.
+
+    Raises `InputError` for what it would take minutes or all memory for.
+    """
+    with git_errors(revision.repo), opened(revision.repo) as (dvc, git):
+        for name in ("dvc.yaml", lock.PATH.as_posix()):
+            content = _in_git(dvc, git, revision, name)
+            if content is not None:
+                params.parse(content, f"{name} at {revision}", limit=lock.LIMIT)
+
+
+def _in_git(dvc: Repo, git: pygit2.Repository, revision: Revision, name: str) -> bytes | None:
+    """Read a file of the commit, without DVC, which would read all of its pipeline."""
+    prefix = Path(dvc.root_dir).resolve().relative_to(Path(git.workdir).resolve())
+    try:
+        blob = git[revision.commit].peel(pygit2.Commit).tree[(prefix / name).as_posix()]
+    except pygit2.GitError:
+        raise
+    except KeyError:
+        return None
+    if not isinstance(blob, pygit2.Blob):
+        raise InputError(f"{name} at {revision}: expected a file, found a {blob.type_str}")
+    if blob.size > LIMIT:
+        raise InputError(f"{name} at {revision}: expected at most {LIMIT:,} bytes, found {blob.size:,}")
+    return blob.data
+
+
+class Listed(lock.Section):
+    """A file in a folder, as the folder's list names it."""
+
+    relpath: str
+    md5: lock.Md5
+
+
+def _in_store(dvc: Repo, recorded: Lock, name: str) -> tuple[str | None, bytes | None]:
+    """Return the MD5 that a run records of a file, and what the cache or else the storage holds under it."""
+    md5 = recorded.hashes.get(name)
+    for folder in () if md5 else Path(name).parents:
+        content = _object(dvc, recorded.hashes.get(folder.as_posix(), ""))
+        if content is not None:
+            listed = TypeAdapter(list[Listed]).validate_json(content)
+            md5 = {each.relpath: each.md5 for each in listed}.get(Path(name).relative_to(folder).as_posix())
+    return md5, _object(dvc, md5 or "")
+
+
+def _object(dvc: Repo, md5: str) -> bytes | None:
+    for store in _stores(dvc) if md5 else ():
+        try:
+            return bytes(store.fs.cat_file(store.oid_to_path(md5)))
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def _stores(dvc: Repo) -> Iterator[Any]:
+    """Give the cache and, where today's settings name one, the storage."""
+    if dvc.cache.local:
+        yield dvc.cache.local
+    if dvc.config["core"].get("remote"):
+        yield dvc.cloud.get_remote_odb()
+
+
 @functools.cache
 def read_lock(revision: Revision) -> Lock:
     """Read dvc.lock."""
     return read(revision, lock.PATH, lock.parse)
-
-
-@functools.cache
-def _files(revision: Revision) -> DVCFileSystem:
-    with Repo.open(revision.repo, uninitialized=True) as today:
-        config = todays_storage(today)
-    return DVCFileSystem(revision.repo, rev=revision.commit, config=config)
 
 
 def todays_storage(repo: Repo) -> dict[str, Any]:
@@ -126,12 +264,12 @@ def todays_storage(repo: Repo) -> dict[str, Any]:
     return {"core": {"remote": name}, "remote": {name: dict(remotes[name])}} if name in remotes else {}
 
 
-def _missing(revision: Revision, path: str) -> str:
+def _missing(git: pygit2.Repository, revision: Revision, path: str, md5: str | None) -> str:
     if path == lock.PATH.as_posix():
         return f"{revision} has no {path}, so no run; {REMAKE}"
-    if path not in read_lock(revision).hashes:
+    if md5 is None:
         return f"{path}: there is no such file at {revision}"
-    if path not in {out.def_path for out in _files(revision).repo.index.outs if out.use_cache}:
+    if not git.path_is_ignored(path):
         return f"{path} at {revision}: not in the commit, though {lock.PATH} names it there; {REMAKE}"
     return (
         f"{path} at {revision}: neither in the cache nor in the storage; whoever has it pushes it with "

@@ -17,6 +17,7 @@ from dvc.repo import Repo
 
 from stages.errors import InputError, one_line_errors
 from tools import make_parser
+from tools.runs.revision import git_errors
 from tools.storage.store import NAME, note_folder, open_storage, storage_errors
 
 CONFIG, LOCAL = Path(".dvc/config"), Path(".dvc/config.local")
@@ -27,7 +28,9 @@ def main() -> None:
     parser.add_argument("url", help="s3://bucket/path, a folder, or another URL that `dvc remote add` takes")
     parser.add_argument("--endpoint", help="address of an S3 server other than Amazon's")
     arguments = parser.parse_args()
-    with restored_on_failure(CONFIG, LOCAL):
+    if {*"{}"} & {*arguments.url}:
+        raise InputError(f"{arguments.url}: DVC does not work with a storage whose path has {{ or }}; name one without")
+    with restored_on_failure(CONFIG, LOCAL), git_errors(Path.cwd()):
         configure(arguments.url, arguments.endpoint)
         with Repo() as repo:
             storage = open_storage(repo)

@@ -5,17 +5,19 @@ cache of this clone, where that has it.
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from dvc.repo import Repo
 from dvc_data.hashfile.hash import hash_file
 
 from stages.errors import one_line_errors
+from tools.runs.revision import git_errors
 from tools.storage.store import files, open_storage, storage_errors
 
 
 def main() -> None:
-    with Repo() as repo:
+    with git_errors(Path.cwd()), Repo() as repo:
         storage, cache = open_storage(repo), repo.cache.local
         wanted = files(repo, storage, "HEAD")
         lost = 0

@@ -14,6 +14,8 @@ from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
 
 from stages.errors import InputError
+from stages.terminal import printable
+from tools.runs.revision import git_errors, refuse_hostile_pipeline, resolve
 
 NAME = "storage"  # of the remote
 CREDENTIALS = (
@@ -54,7 +56,7 @@ def storage_errors() -> Iterator[None]:
 class Stored(NamedTuple):
     """A file of a commit as the storage holds it."""
 
-    path: str
+    path: str  # as it is shown
     md5: str
     size: int | None  # where dvc.lock says it
     folder: str | None = None  # md5 of the list that the file is named in
@@ -63,17 +65,18 @@ class Stored(NamedTuple):
 def files(repo: Repo, storage: Any, rev: str) -> list[Stored]:
     """List what the storage must hold of a commit: each file, and for each folder the list of what is in it."""
     found: list[Stored] = []
-    with repo.switch(rev):
+    refuse_hostile_pipeline(resolve(rev, repo.root_dir))
+    with git_errors(repo.root_dir), repo.switch(rev):
         for out in repo.index.outs:
             if not (out.use_cache and out.hash_info):
                 continue
-            path, md5 = str(Path(out.fs_path).relative_to(repo.root_dir)), out.hash_info.value
+            path, md5 = printable(str(Path(out.fs_path).relative_to(repo.root_dir))), out.hash_info.value
             if not out.hash_info.isdir:
                 found.append(Stored(path, md5, out.meta.size))
                 continue
             found.append(Stored(path, md5, None))
             listed = out.get_obj() or _list_of_folder(storage, out.hash_info)
-            found += [Stored("/".join((path, *parts)), of.value, None, md5) for parts, _, of in listed]
+            found += [Stored(printable("/".join((path, *parts))), of.value, None, md5) for parts, _, of in listed]
     return found
 
 
