@@ -10,14 +10,11 @@ import hashlib
 import io
 import json
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pooch
-from dvc.repo.open_repo import clean_repos
 from numpy.typing import NDArray
 
 from stages import archive
@@ -29,7 +26,7 @@ from stages.model import make_predictor
 from stages.terminal import printable
 from tools import ROOT, make_parser, pictures, tables
 from tools.runs import lock
-from tools.runs.revision import read_bytes, read_lock, resolve
+from tools.runs.revision import read_bytes, read_lock, remove_clones, resolve
 
 
 def main() -> None:
@@ -81,7 +78,7 @@ def read(named: Iterable[Path]) -> tuple[list[Path], NDArray[np.float32]]:
 
 def fetch(name: str, repo: str) -> Path:
     """Return the path of a revision's model in the user's cache folder, fetching it if it is not there whole."""
-    with clones_removed():
+    try:
         of = resolve(name, repo)
         md5 = read_lock(of).hashes.get(archive.PATH.as_posix())
         if md5 is None:
@@ -91,23 +88,9 @@ def fetch(name: str, repo: str) -> Path:
             content = read_bytes(of, archive.PATH)
             with replacing(path) as temporary:
                 temporary.write_bytes(content)
+    finally:
+        remove_clones()  # Ctrl-C while TensorFlow computes ends the process before any exit handler
     return path
-
-
-@contextmanager
-def clones_removed() -> Iterator[None]:
-    """Remove DVC's clones of URLs, whatever happens.
-
-    DVC forgets a clone that failed, and Ctrl-C while TensorFlow computes ends the process before any exit handler.
-    """
-    before = tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="mnist-lstm-") as folder:
-        tempfile.tempdir = folder
-        try:
-            yield
-        finally:
-            clean_repos()
-            tempfile.tempdir = before
 
 
 def table(paths: Sequence[Path], probabilities: Probabilities) -> str:
