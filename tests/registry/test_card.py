@@ -1,6 +1,7 @@
 import hashlib
 import json
 import re
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,9 @@ import pytest
 import yaml
 
 from stages.errors import InputError
+from stages.params import Prepare
 from tests.clones import Clone, error_of
+from tests.tables import cells
 from tools.registry.card import LICENCES, card, per_class, weaknesses
 from tools.runs.revision import resolve
 
@@ -22,13 +25,13 @@ def test_the_card_is_the_tags_message_and_says_what_the_commit_records(releases:
     assert f"models/lstm.keras of commit {commit}: " in printed
     lock = yaml.safe_load(releases.run("git", "show", "run-v1.0.1:dvc.lock"))
     for out in lock["stages"]["prepare"]["outs"]:
-        assert f"| {out['path']} | {out['md5']} |" in printed
+        assert [out["path"], out["md5"]] in cells(printed)
     assert f"Licence: {LICENCES['digits']}." in printed
     parameters = re.search("```yaml\n(.*)```", printed, re.DOTALL)
     assert parameters
     assert yaml.safe_load(parameters[1]) == yaml.safe_load(releases.run("git", "show", "run-v1.0.1:params.yaml"))
     for name, value in json.loads((releases.folder / "models/environment.json").read_text()).items():
-        assert f"| {name} | {value} |" in printed
+        assert [name, value] in cells(printed)
 
     assert "lstm@v1.0.0: lstm@v1.0.1 is better than lstm@v1.0.0 on 359 test images: " in printed
     assert "None: this is the first version." in releases.run("python", "-m", "tools.registry.card", "lstm@v1.0.0")
@@ -75,7 +78,9 @@ def test_incomplete_metrics_are_named(releases: Clone) -> None:
     old, new = (hashlib.md5(content).hexdigest() for content in (before, path.read_bytes()))  # noqa: S324 - DVC's choice
     lock.write_text(lock.read_text().replace(old, new))
     releases.commit("Incomplete")
-    with pytest.raises(InputError, match=r"reports/metrics\.json and dvc\.lock at HEAD: no complete run"):
+    with pytest.raises(
+        InputError, match=r"reports/metrics\.json at HEAD: test\.accuracy: Field required; test\.errors: Field required"
+    ):
         card("v2.0.0", resolve("HEAD", releases.folder), None)
 
 
@@ -95,4 +100,8 @@ def test_the_tables_count_what_was_taken_for_what() -> None:
     recall, mistakes, pairs = weaknesses(predictions, counts)
     assert recall == "Lowest recall: 0 (50.00%), 1 (50.00%), 2 (100.00%)."
     assert mistakes == "3 mistakes, 1 of them with a confidence of 99% or more. Most often confused:"
-    assert pairs.splitlines()[2:] == ["| 0 | 1 | 2 | 50.00% |", "| 1 | 0 | 1 | 50.00% |"]
+    assert cells(pairs)[2:] == [["0", "1", "2", "50.00%"], ["1", "0", "1", "50.00%"]]
+
+
+def test_every_data_set_has_a_licence() -> None:
+    assert set(LICENCES) == set(get_args(Prepare.model_fields["dataset"].annotation))
