@@ -1,6 +1,6 @@
-"""Does a commit make the run that it records? `make verify` clones it, runs its whole pipeline anew and compares.
+"""Run a commit's whole pipeline again in a clone, and compare its outputs with the record: `make verify`.
 
-Nothing is installed and no cache is shared; MNIST's own files are the only thing that is not made anew. Exit codes of
+Nothing is installed and no cache is shared; only MNIST's own files are not made again. Exit codes of
 `python -m tools.verify`: 0 if every output has the bytes that dvc.lock names, 3 if some have not but the metrics agree
 within `TOLERANCE`, 4 if they do not, and 1 if the pipeline could not be run.
 """

@@ -40,7 +40,7 @@ def shared(number: int) -> list[str]:
     ]
 
 
-def test_all_three_verdicts_and_back(releases: Clone) -> None:
+def test_all_three_verdicts_and_rollback(releases: Clone) -> None:
     assert promote(releases, "v1.0.0").splitlines() == ["v1.0.0 holds prod", *shared(1)]
     assert holder(releases) == "v1.0.0"
 
@@ -79,13 +79,13 @@ def test_a_version_without_its_model_gets_no_stage(releases: Clone) -> None:
     assert releases.run("git", "tag", "--list", "lstm#*").split() == ["lstm#prod#1", "lstm#prod#2"]
 
 
-def test_what_is_not_at_hand_predicts_nothing_anew_and_is_said(releases: Clone) -> None:
+def test_a_missing_model_or_missing_images_are_named(releases: Clone) -> None:
     releases.run("git", "tag", "--annotate", "--message", "m", "lstm#prod#1", "run-v1.0.0")
     forget(releases, "run-v1.0.0", "data/processed/test.npz")
     printed = promote(releases, "v1.1.0", exit_code=1)
     for version in ("v1.1.0", "v1.0.0"):
         assert (
-            f"note: the test images are not predicted anew with lstm@{version}: data/processed/test.npz at "
+            f"note: the test images are not predicted again with lstm@{version}: data/processed/test.npz at "
             f"lstm@{version}: neither in the cache nor in the storage" in printed
         )
     assert "v1.1.0 is worse than v1.0.0" in printed
@@ -113,7 +113,7 @@ def test_what_cannot_be_assigned_is_named(command: tuple[str, ...], message: str
     assert message in error_of(releases.run(*PROMOTE, *command, exit_code=1))
 
 
-def test_who_lost_a_stage_holds_it_no_more() -> None:
+def test_a_version_that_lost_a_stage_no_longer_holds_it() -> None:
     def after(*events: tuple[str, bool]) -> list[str | None]:
         history = [
             Assignment(

@@ -44,7 +44,7 @@ def test_each_figure_follows_from_the_predictions(figure: str, found: Evidence) 
         refuse(changed(found, **{figure: other}), " at HEAD")
     assert str(refused.value) == (
         f"reports/metrics.json at HEAD: test.{figure} is {other}, but reports/predictions.csv gives {value}; "
-        "one of them is not of this model: `dvc repro --force evaluate` makes both anew"
+        "one of them is not of this model: `dvc repro --force evaluate` makes both again"
     )
 
 

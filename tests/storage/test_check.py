@@ -110,7 +110,7 @@ def test_reports_that_disagree_are_named_beside_what_is_stale(pushed: Clone) -> 
     assert problems() == [
         "params.yaml: train changed since train ran; run `dvc repro`",
         f"reports/metrics.json: test.errors is 1, but reports/predictions.csv gives {errors}; one of them is not of "
-        "this model: `dvc repro --force evaluate` makes both anew",
+        "this model: `dvc repro --force evaluate` makes both again",
     ]
 
 

@@ -79,7 +79,7 @@ def test_a_storage_that_gives_back_something_else_is_refused(workspace: Path, mo
         return storage
 
     monkeypatch.setattr(configure, "open_storage", lossy)
-    with pytest.raises(InputError, match="does not give back what was written"):
+    with pytest.raises(InputError, match="returned other bytes than were written"):
         switch(monkeypatch, str(workspace.parent / "shared"))
     assert config() == before
 

@@ -117,7 +117,7 @@ def per_class(counts: NDArray[np.int64]) -> list[tuple[object, ...]]:
 
 
 def weaknesses(predictions: pd.DataFrame, counts: NDArray[np.int64]) -> list[str]:
-    """Say which digits are missed and taken for which, most often first, and how sure the model was."""
+    """List the most frequent confusions, and how confident the model was."""
     images = counts.sum(axis=1)
     recall = {digit: counts[digit, digit] / images[digit] for digit in range(CLASSES) if images[digit]}
     weakest = sorted(recall, key=recall.__getitem__)[:WEAKEST]

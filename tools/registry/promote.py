@@ -3,7 +3,7 @@
 Both versions' predictions of the same test images are compared, paired. The stage is assigned if nobody holds it, or if
 the candidate is better by the exact McNemar test (p < 0.05). If it is worse, or that is not certain, nothing is
 assigned, and the exit code is 1. First the remote is asked for the tags of others, and the models predict the test
-images anew. `make rollback STAGE=prod` gives the stage back to who held it before its holder first got it.
+images again. `make rollback STAGE=prod` gives the stage back to its previous holder.
 """
 
 import sys
@@ -14,7 +14,7 @@ from scmrepo.git import Git
 from stages import archive
 from stages.errors import one_line_errors
 from tools import ROOT, make_parser, tables
-from tools.registry import predict_anew, remote, tags
+from tools.registry import agreement, remote, tags
 from tools.runs import versions
 from tools.runs.paired import Paired, compare_revisions, sentence
 from tools.runs.revision import read_bytes, resolve
@@ -25,7 +25,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("version", nargs="?", help="the candidate: v1.1.0")
-    what.add_argument("--rollback", action="store_true", help="give the stage back to who held it before")
+    what.add_argument("--rollback", action="store_true", help="give the stage back to its previous holder")
     parser.add_argument("--stage", required=True, help="prod, or another name")
     parser.add_argument("--offline", action="store_true", help="do not ask the remote for the tags of others")
     arguments = parser.parse_args()
@@ -53,11 +53,11 @@ def promote(scm: Git, candidate: Version, stage: str) -> str | None:
         return None
     after = resolve(candidate.tag)
     read_bytes(after, archive.PATH)  # whoever uses the stage will want it
-    predict_anew.check(after)
+    agreement.check(after)
     if not holder:
         return assign(scm, candidate, stage, f"{stage} was free")
     before = resolve(holder.tag)
-    predict_anew.check(before)
+    agreement.check(before)
     paired = compare_revisions(before, after)
     verdict = sentence(paired, holder.name, candidate.name)
     print(f"{verdict}\n\n{table(paired)}\n")

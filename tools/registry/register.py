@@ -9,7 +9,7 @@ from scmrepo.git import Git
 
 from stages.errors import InputError, one_line_errors
 from tools import ROOT, make_parser
-from tools.registry import predict_anew, remote, tags
+from tools.registry import agreement, remote, tags
 from tools.registry.card import card
 from tools.runs import versions
 from tools.runs.revision import resolve
@@ -25,7 +25,7 @@ def main() -> None:
         origin = remote.check(scm, offline=arguments.offline)
         refuse(faults(scm))
         of, known = resolve("HEAD"), versions.registered(scm)
-        predict_anew.check(of)
+        agreement.check(of)
         parent = resolve(known[-1].tag) if known else None
         name = tags.next_version(scm, arguments.bump)
         version = versions.Version(name, of.commit)

@@ -1,4 +1,4 @@
-"""Has this clone every tag of the model that its remote has? Who decides without them decides on what was."""
+"""Check that this clone has every tag of the model that its remote has: a decision without them is outdated."""
 
 import sys
 

@@ -60,7 +60,7 @@ def refuse(found: Evidence, at: str = "") -> None:
     for path, what, recorded, counted in disagreements(found):
         raise InputError(
             f"{path}{at}: {what} is {recorded}, but {predictions.PATH} gives {counted}; one of them is not of this "
-            "model: `dvc repro --force evaluate` makes both anew"
+            "model: `dvc repro --force evaluate` makes both again"
         )
 
 

@@ -57,7 +57,7 @@ class Paired:
 
 
 def compare_predictions(actual: Labels, before: Labels, after: Labels) -> Paired:
-    """Compare two classifiers by the digits (n,) they take the same images for.
+    """Compare two classifiers by their predicted digits (n,) for the same images.
 
     The exact test decides the verdict. The interval is that of an approximate test, which rejects more: it may exclude
     0 where the verdict is inconclusive.

@@ -1,6 +1,6 @@
-"""All that a commit records of its run, read through the owners of the files.
+"""Everything that a commit records of its run, read through the owners of the files.
 
-A commit may lack what a later one records: that is None, or an empty mapping, and is shown as not recorded.
+A field that a commit lacks is None or empty, and is shown as not recorded.
 """
 
 import hashlib

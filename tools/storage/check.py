@@ -1,4 +1,4 @@
-"""Is this commit whole? `make check`: parameters, pipeline, reports and what others need of it in the storage.
+"""Check that a commit is complete, `make check`: parameters, pipeline, reports, and its data in the storage.
 
 Each line names a file, what is wrong with it and what helps. Data that is merely not pulled is fine.
 """
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def problems() -> list[str]:
-    """List what is wrong with the repository in this folder, one line each: the file, what it is and what helps."""
+    """List what is wrong with the repository in this folder, one line each: file, fault and remedy."""
 
     def of_all() -> list[str]:
         with Repo() as repo:
@@ -52,9 +52,9 @@ def problems() -> list[str]:
 
 
 def problems_of_push(lines: Iterable[str]) -> list[str]:
-    """List what others could not get of the commits that git is about to push, as it names them to a pre-push hook.
+    """List the files of the commits of a push that other clones could not get. Git names the commits to its hook.
 
-    Only the commits that branches and tags will point to: a run that a later one replaced before any push is nobody's.
+    Only commits that branches and tags will point to are checked.
     """
 
     def of_all() -> list[str]:

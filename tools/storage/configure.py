@@ -97,7 +97,7 @@ def try_out(storage: Any) -> None:
         found = storage.fs.cat_file(storage.oid_to_path(name))
         storage.delete(name)
     if found != content:
-        raise InputError("the storage does not give back what was written to it")
+        raise InputError("the storage returned other bytes than were written")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Make the storage hold this commit's files byte for byte: `make repair`.
 
-Every object is read and hashed, which DVC does only for what it pulls. What is missing or damaged is replaced from the
-cache of this clone, where that has it.
+Every object is read and hashed, which DVC does only for what it pulls. Missing or damaged files are replaced from this
+clone's cache, if the cache has them.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Does a revision's model predict what its commit records? It predicts the test images anew."""
+"""Check that a revision's model predicts what its commit records: the model predicts the test images again."""
 
 import io
 import sys
@@ -26,7 +26,7 @@ def check(of: Revision) -> None:
     try:
         model, images = (read_bytes(of, path) for path in (archive.PATH, dataset.TEST))
     except InputError as error:
-        print(f"note: the test images are not predicted anew with {of}: {error}", file=sys.stderr)
+        print(f"note: the test images are not predicted again with {of}: {error}", file=sys.stderr)
         return
     test = dataset.parse(io.BytesIO(images), f"{dataset.TEST} at {of}")
     for fault in disagreements(recorded, test.labels, predict(model, test, of)):
@@ -46,7 +46,7 @@ def predict(model: bytes, test: dataset.Dataset, of: Revision) -> Probabilities:
 
 
 def disagreements(recorded: Evidence, labels: Labels, probabilities: Probabilities) -> list[str]:
-    """Say what is recorded that the model does not predict; a digit may be another that is as probable."""
+    """Name the records that the model contradicts. A recorded digit may differ if it is as probable."""
     table = recorded.predictions
     if len(table) != len(labels):
         return [f"{predictions.PATH}: expected {len(labels):,} rows, found {len(table):,}"]
