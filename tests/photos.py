@@ -322,7 +322,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     images = dataset.load(dataset.VALIDATION if arguments.validation else dataset.TEST)
-    predict = make_predictor(archive.load(archive.MODEL))
+    predict = make_predictor(archive.load(archive.PATH))
     print(f"{'of ' + str(arguments.count):27}   right  refused  misread")
     for kind in (*KINDS, *REFUSED):
         fields, labels, refused = [], [], 0
