@@ -18,7 +18,8 @@ from scipy import ndimage
 from stages import archive, dataset
 from stages.errors import InputError, one_line_errors
 from stages.model import make_predictor
-from tools import pictures
+from tools.find_digit import normalized
+from tools.pictures import to_grey
 
 Grey = NDArray[np.float32]  # (height, width), 0 is black and 1 is white
 COUNT = 400
@@ -328,7 +329,7 @@ def main() -> None:
         fields, labels, refused = [], [], 0
         for number, digit in enumerate(images.images[: arguments.count]):
             try:
-                fields.append(pictures.normalized(pictures.to_grey(draw(kind, digit, number))))
+                fields.append(normalized(to_grey(draw(kind, digit, number))))
                 labels.append(images.labels[number])
             except InputError:
                 refused += 1

@@ -14,7 +14,8 @@ from stages.dataset import Dataset
 from stages.errors import InputError
 from tests import photos
 from tools import pictures
-from tools.pictures import centred, load, normalized, read, scaled, to_grey
+from tools.find_digit import centred, normalized, scaled
+from tools.pictures import load, read, to_grey
 
 
 def bar(height: int, width: int, *, grey: int = 0, paper: int = 255, top: int = 10, left: int = 10) -> Image.Image:
