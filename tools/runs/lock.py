@@ -25,13 +25,19 @@ class File(Section):
     """A file or folder as a stage read or made it."""
 
     path: str
-    md5: Md5 | None = None
+    md5: str | None = None
     size: int | None = None  # bytes
+
+
+class Output(File):
+    """What a stage made, which lies in a store under its MD5."""
+
+    md5: Md5 | None = None
 
 
 class StageRun(Section):
     deps: list[File] = []
-    outs: list[File] = []
+    outs: list[Output] = []
     params: dict[str, dict[str, JsonValue]] = {}  # by file
 
     @field_validator("params")

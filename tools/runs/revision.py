@@ -4,6 +4,7 @@ import atexit
 import functools
 import hashlib
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -126,10 +127,8 @@ def git_errors(repo: str | Path) -> Iterator[None]:
     except (DvcException, SCMError, pygit2.GitError, RecursionError) as error:
         reason = " ".join(str(error).split())
         if "is not owned by" in reason:
-            reason = (
-                "it belongs to another user; `git config --global --add safe.directory DIRECTORY` makes git read it"
-            )
-            raise InputError(f"{repo}: {reason.replace('DIRECTORY', str(Path(repo).resolve()))}") from None
+            allow = f"git config --global --add safe.directory {shlex.quote(str(Path(repo).resolve()))}"
+            raise InputError(f"{repo}: it belongs to another user; `{allow}` makes git read it") from None
         if re.search("object not found|unable to read tree", reason, re.IGNORECASE):
             raise InputError(
                 f"{repo}: this clone lacks an object ({reason}); of a partial clone, "
@@ -168,7 +167,9 @@ def read_bytes(revision: Revision, path: str | Path) -> bytes:
     with git_errors(revision.repo), opened(revision.repo) as (dvc, git):
         content = _in_git(dvc, git, revision, name)
         expected = read_lock(revision).hashes.get(name) if name != lock.PATH.as_posix() else None
-        if content is None and name != lock.PATH.as_posix():
+        # What git does not ignore belongs in the commit.
+        is_stored = git.path_is_ignored(_path_in_git(dvc, git, name))
+        if content is None and is_stored:
             try:
                 expected, content = _in_store(dvc, read_lock(revision), name)
             except (InputError, MemoryError):
@@ -176,7 +177,7 @@ def read_bytes(revision: Revision, path: str | Path) -> bytes:
             except Exception as error:  # noqa: BLE001 - each kind of storage has its own way to say that it cannot
                 raise InputError(f"{path} at {revision}: not readable: {error}") from None
         if content is None:
-            raise InputError(_missing(git, revision, name, expected))
+            raise InputError(_missing(revision, name, expected, is_stored=is_stored))
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()  # DVC's choice
     if expected not in (None, found):
         raise InputError(
@@ -202,9 +203,8 @@ def refuse_hostile_pipeline(revision: Revision) -> None:
 
 def _in_git(dvc: Repo, git: pygit2.Repository, revision: Revision, name: str) -> bytes | None:
     """Read a file of the commit, without DVC, which would read all of its pipeline."""
-    prefix = Path(dvc.root_dir).resolve().relative_to(Path(git.workdir).resolve())
     try:
-        blob = git[revision.commit].peel(pygit2.Commit).tree[(prefix / name).as_posix()]
+        blob = git[revision.commit].peel(pygit2.Commit).tree[_path_in_git(dvc, git, name)]
     except pygit2.GitError:
         raise
     except KeyError:
@@ -214,6 +214,11 @@ def _in_git(dvc: Repo, git: pygit2.Repository, revision: Revision, name: str) ->
     if blob.size > LIMIT:
         raise InputError(f"{name} at {revision}: expected at most {LIMIT:,} bytes, found {blob.size:,}")
     return blob.data
+
+
+def _path_in_git(dvc: Repo, git: pygit2.Repository, name: str) -> str:
+    """Return the path of a file from git's top, which may be above the project."""
+    return (Path(dvc.root_dir).resolve().relative_to(Path(git.workdir).resolve()) / name).as_posix()
 
 
 class Listed(lock.Section):
@@ -264,12 +269,12 @@ def todays_storage(repo: Repo) -> dict[str, Any]:
     return {"core": {"remote": name}, "remote": {name: dict(remotes[name])}} if name in remotes else {}
 
 
-def _missing(git: pygit2.Repository, revision: Revision, path: str, md5: str | None) -> str:
+def _missing(revision: Revision, path: str, md5: str | None, *, is_stored: bool) -> str:
     if path == lock.PATH.as_posix():
         return f"{revision} has no {path}, so no run; {REMAKE}"
     if md5 is None:
         return f"{path}: there is no such file at {revision}"
-    if not git.path_is_ignored(path):
+    if not is_stored:
         return f"{path} at {revision}: not in the commit, though {lock.PATH} names it there; {REMAKE}"
     return (
         f"{path} at {revision}: neither in the cache nor in the storage; whoever has it pushes it with "
