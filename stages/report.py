@@ -5,9 +5,11 @@ A commit may record fields that this code does not know. They are ignored. Field
 
 import json
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from stages.dataset import CLASSES
 from stages.errors import InputError, remedied
 from stages.files import read_text, replacing
 
@@ -44,7 +46,7 @@ class Test(Part):
     recall: float | None = None
     f1: float | None = None
     # A list, because DVC's tables leave lists out. These thirty figures would hide the ones above.
-    per_class: list[Digit] | None = None
+    per_class: Annotated[list[Digit], Field(max_length=CLASSES)] | None = None
 
 
 class Size(Section):

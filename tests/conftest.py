@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from stages import archive
+from stages.dataset import Dataset
+from stages.prepare import digits_images
 from tests.clones import BUMPS, RELEASED, Clone, commit_run
 from tests.parameters import SMALL, write_params
 from tools import ROOT
@@ -25,6 +27,14 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A new, empty folder as the working directory. A stage finds only the files that the test puts there."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def digits(in_empty_folder: Path) -> Dataset:
+    """The training part of scikit-learn's digits."""
+    assert in_empty_folder  # where prepare puts its raw files
+    training, _ = digits_images()
+    return training
 
 
 @pytest.fixture(autouse=True)

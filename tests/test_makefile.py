@@ -101,6 +101,15 @@ def test_a_switch_is_on_whatever_its_value(target: str, name: str, without: str,
         assert given in arguments(tree)
 
 
+@pytest.mark.parametrize("target", ["register", "promote", "rollback"])
+def test_the_registry_decides_offline_if_told_so(target: str, tree: Path) -> None:
+    given = {"VERSION": "v1.0.0", "STAGE": "prod"}
+    make(tree, target, given=given)
+    assert "--offline" not in arguments(tree)
+    make(tree, target, "OFFLINE=1", given=given)
+    assert "--offline" in arguments(tree)
+
+
 @pytest.mark.parametrize("value", VALUES)
 def test_a_python_that_is_none_is_not_run(value: str, tree: Path) -> None:
     shutil.rmtree(tree / ".venv")

@@ -184,10 +184,3 @@ def test_every_command_asks_before_it_decides(releases: Clone, tmp_path: Path) -
     assert stale.run("git", "tag") == before
     assert "no version held the stage prod before v1.0.0" in error_of(stale.run(*BACK, "--offline", exit_code=1))
     assert "this commit is v1.1.1 already" in error_of(stale.run(*REGISTER, "--offline", exit_code=1))
-
-
-@pytest.mark.parametrize("task", ["register", "promote", "rollback"])
-def test_make_hands_the_override_on(task: str, first_run: Clone) -> None:
-    arguments = ("--dry-run", task, "VERSION=v1.0.0", "STAGE=prod")
-    assert "--offline" not in first_run.run("make", *arguments)
-    assert "--offline" in first_run.run("make", *arguments, "OFFLINE=1")

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import sys
@@ -193,3 +194,15 @@ def test_the_exit_code_says_whether_all_is_well(
         check.main()
     assert capsys.readouterr().out.startswith("params.yaml: ")
     assert Path("params.yaml").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
+@pytest.mark.parametrize(
+    "tool", ["tools.storage.check", "tools.registry.register", "tools.registry.card v1.0.0"], ids=lambda tool: tool[6:]
+)
+def test_a_clone_of_another_user_is_one_line(tool: str, clone: Clone) -> None:
+    for path in (clone.folder, *clone.folder.rglob("*")):
+        os.chown(path, 12345, 12345, follow_symlinks=False)
+    printed = clone.run("python", "-m", *tool.split(), exit_code=1).splitlines()
+    (line,) = [line for line in printed if not line.startswith("note: ")]
+    assert "git config --global --add safe.directory " in line

@@ -18,7 +18,7 @@ from stages.errors import InputError, one_line_errors
 from tools import ROOT, make_parser
 from tools.runs import run, versions
 from tools.runs.paired import compare_revisions, sentence, share
-from tools.runs.revision import Revision
+from tools.runs.revision import Revision, git_errors
 from tools.runs.run import Run
 from tools.tables import markdown
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("version", help="v1.0.0")
     name = parser.parse_args().version
-    with closing(Git(str(ROOT))) as scm:
+    with git_errors(ROOT), closing(Git(str(ROOT))) as scm:
         print(versions.message(scm, versions.find_version(scm, name)))
 
 

@@ -17,7 +17,7 @@ from tools import ROOT, make_parser, tables
 from tools.registry import agreement, remote, tags
 from tools.runs import versions
 from tools.runs.paired import Paired, compare_revisions, sentence
-from tools.runs.revision import read_bytes, resolve
+from tools.runs.revision import git_errors, read_bytes, resolve
 from tools.runs.versions import Version
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--stage", required=True, help="prod, or another name")
     parser.add_argument("--offline", action="store_true", help="do not ask the remote for the tags of others")
     arguments = parser.parse_args()
-    with closing(Git(str(ROOT))) as scm:
+    with git_errors(ROOT), closing(Git(str(ROOT))) as scm:
         tags.check_stage(scm, arguments.stage)
         origin = remote.check(scm, offline=arguments.offline)
         tag = (

@@ -12,7 +12,7 @@ from tools import ROOT, make_parser
 from tools.registry import agreement, remote, tags
 from tools.registry.card import card
 from tools.runs import versions
-from tools.runs.revision import resolve
+from tools.runs.revision import git_errors, resolve
 from tools.storage import check
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--bump", choices=tags.PARTS, default="patch", help="which part grows (default: patch)")
     parser.add_argument("--offline", action="store_true", help="do not ask the remote for the tags of others")
     arguments = parser.parse_args()
-    with closing(Git(str(ROOT))) as scm:
+    with git_errors(ROOT), closing(Git(str(ROOT))) as scm:
         origin = remote.check(scm, offline=arguments.offline)
         refuse(faults(scm))
         of, known = resolve("HEAD"), versions.registered(scm)

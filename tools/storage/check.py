@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from scmrepo.exceptions import SCMError
 
@@ -19,7 +18,7 @@ from stages.params import load_params
 from tools import make_parser
 from tools.runs import evidence, lock
 from tools.runs.lock import Lock
-from tools.runs.revision import todays_storage
+from tools.runs.revision import git_errors, todays_storage
 from tools.storage.store import unavailable
 
 NOT_PULLED = {"deleted", "not in cache"}
@@ -82,11 +81,10 @@ def commits(repo: Repo, names: Iterable[str]) -> Iterator[str]:
 def told(check: Callable[[], Iterable[str]]) -> list[str]:
     """Give what a check finds, or the line that says why it cannot be made."""
     try:
-        return list(check())
+        with git_errors(Path.cwd()):
+            return list(check())
     except InputError as error:
         return [" ".join(str(error).split())]
-    except DvcException as error:
-        return [f"DVC cannot read the repository: {' '.join(str(error).split())}"]
 
 
 def parameters() -> Iterable[str]:
