@@ -200,10 +200,6 @@ def test_a_clone_that_fails_leaves_nothing_behind(first_run: Clone, pictures: Pa
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_it_runs_without_docstrings(first_run: Clone) -> None:
-    assert "Which digits" in first_run.run(*PREDICT, "--help", PYTHONOPTIMIZE="2")
-
-
 def test_a_version_that_is_not_there_is_named(first_run: Clone) -> None:
     with pytest.raises(InputError, match="lstm@prod: no version holds the stage prod here"):
         fetch("lstm@prod", str(first_run.folder))
