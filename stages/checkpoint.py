@@ -29,6 +29,7 @@ FOLDER = Path(".dvc/tmp/checkpoints")
 
 # The modules that training depends on, as in its `deps` in dvc.yaml. A checkpoint is valid for their exact content.
 CODE = (
+    "__init__",
     "archive",
     "augment",
     "checkpoint",

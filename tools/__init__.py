@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from stages import errors  # noqa: F401 - from here on, an error while a module is imported is one line
+
 ROOT = Path(__file__).resolve().parents[1]  # of the repository
 
 

@@ -1,6 +1,8 @@
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +108,13 @@ def test_a_bug_keeps_its_traceback() -> None:
 def test_a_message_reaches_the_terminal_without_control_characters() -> None:
     with pytest.raises(SystemExit, match=r"^error: a\\x1b\[2Jb\\u202ec: not found$"), one_line_errors():
         raise InputError("a\x1b[2Jb\u202ec: not found")
+
+
+@pytest.mark.parametrize("module", ["stages.prepare", "stages.train", "stages.evaluate", "tools.pages.compare"])
+def test_memory_that_runs_out_while_a_module_is_imported_is_one_line(module: str, tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise MemoryError")
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "error: out of memory\n")
