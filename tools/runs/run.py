@@ -76,7 +76,10 @@ def other_params(of: Revision, ran_with: Mapping[str, Any]) -> list[str]:
     def parse(text: str, name: str) -> Any:
         return params.parse(text.encode(), name, limit=params.LIMIT)
 
-    values = read(of, params.PATH, parse)
+    try:
+        values = read(of, params.PATH, parse)
+    except InputError as error:
+        return [str(error)]
     in_file = flat(values) if isinstance(values, dict) else {}
     names = [name for name in {**ran_with, **in_file} if ran_with.get(name, _NONE) != in_file.get(name, _NONE)]
     if not names:
