@@ -155,7 +155,7 @@ def test_a_damaged_or_missing_file_in_the_storage_is_named_and_repaired(team: Te
         assert "failed to pull" in team.ben.run("dvc", "pull", exit_code=1)
         line, _ = repair(team.ben, exit_code=1)
         assert re.fullmatch(
-            f"{path}: .* in the storage, and not in this cache; run `make repair` in a clone that has it", line
+            f"{path}: .* in the storage, not in this cache; run `make repair` in a clone that has it", line
         )
 
         line, _ = repair(team.ann)
