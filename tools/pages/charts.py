@@ -6,18 +6,11 @@ from typing import Any
 import numpy as np
 from dvc_render.vega import VegaRenderer
 
-from stages import confusion
 from stages.dataset import CLASSES
 from tools import ROOT
 from tools.pages.subject import Subject
-from tools.runs.run import Run
 
 TEMPLATES = ROOT / ".dvc/plots"
-
-
-def confusion_of(run: Run) -> confusion.Counts:
-    """Count a run's test images by actual (rows) and predicted digit (columns)."""
-    return confusion.count(run.predictions["actual"], run.predictions["predicted"])
 
 
 def chart(template: str, rows: Sequence[Mapping[str, Any]], **properties: str) -> dict[str, Any]:
@@ -48,7 +41,7 @@ def charts(subject: Subject) -> dict[str, Any]:
             ("loss", "Loss after each epoch (log scale)", "mean cross-entropy (nats)"),
         )
     }  # fmt: skip
-    counts = {str(run): confusion_of(run) for run in subject.runs}
+    counts = {str(run): run.counts for run in subject.runs}
     made["matrices"] = chart(
         "errors",
         [

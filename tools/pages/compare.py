@@ -17,7 +17,7 @@ from stages.errors import InputError, one_line_errors
 from stages.files import replacing
 from tools import make_parser
 from tools.pages import plots_page
-from tools.pages.charts import charts, confusion_of
+from tools.pages.charts import charts
 from tools.pages.digits import ACROSS, Images, groups, load_images
 from tools.pages.subject import Subject, changes, compare_runs, headlines, per_class
 from tools.runs.paired import share
@@ -81,7 +81,7 @@ def page(subject: Subject, images: Images | None, missing: str) -> str:
             charts=charts(subject),
             groups=groups(subject, images),
             missing=unavailable(subject, missing),
-            counts=[confusion_of(run) for run in subject.runs],
+            counts=[run.counts for run in subject.runs],
             across=ACROSS,
             side=SIDE,
         )

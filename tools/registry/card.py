@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 from scmrepo.git import Git
 
-from stages import archive, confusion
+from stages import archive
 from stages.dataset import CLASSES
 from stages.errors import InputError, one_line_errors
 from tools import ROOT, make_parser
@@ -45,7 +45,7 @@ def main() -> None:
 def card(name: str, of: Revision, parent: Revision | None) -> str:
     """Describe the model of a revision in Markdown, as the version `name` that follows `parent`."""
     described = run.load(of)
-    counts = confusion.count(described.predictions["actual"], described.predictions["predicted"])
+    counts = described.counts
     hashes, test = described.lock.hashes, described.report.test
     data = [(path, md5) for path, md5 in hashes.items() if DATA in Path(path).parents]
     return "\n\n".join(

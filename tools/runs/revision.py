@@ -262,13 +262,6 @@ def read_lock(revision: Revision) -> Lock:
     return read(revision, lock.PATH, lock.parse)
 
 
-def todays_storage(repo: Repo) -> dict[str, Any]:
-    """Return the settings of today's storage, for a commit that may name an earlier one."""
-    name = repo.config["core"].get("remote")
-    remotes = repo.config["remote"]
-    return {"core": {"remote": name}, "remote": {name: dict(remotes[name])}} if name in remotes else {}
-
-
 def _missing(revision: Revision, path: str, md5: str | None, *, is_stored: bool) -> str:
     if path == lock.PATH.as_posix():
         return f"{revision} has no {path}, so no run; {REMAKE}"

@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from stages import environment, history, params
+from stages import confusion, environment, history, params
+from stages.confusion import Counts
 from stages.environment import Environment
 from stages.errors import InputError
 from stages.report import Report
@@ -40,6 +41,11 @@ class Run:
 
     def __str__(self) -> str:
         return self.revision.name
+
+    @property
+    def counts(self) -> Counts:
+        """The test images by actual (rows) and predicted digit (columns)."""
+        return confusion.count(self.predictions["actual"], self.predictions["predicted"])
 
 
 def load(of: Revision) -> Run:

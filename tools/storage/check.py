@@ -18,7 +18,7 @@ from stages.params import load_params
 from tools import make_parser
 from tools.runs import evidence, lock
 from tools.runs.lock import Lock
-from tools.runs.revision import git_errors, todays_storage
+from tools.runs.revision import git_errors
 from tools.storage.store import unavailable
 
 NOT_PULLED = {"deleted", "not in cache"}
@@ -76,6 +76,13 @@ def commits(repo: Repo, names: Iterable[str]) -> Iterator[str]:
     for name in names:
         with suppress(SCMError):
             yield repo.scm.resolve_rev(f"{name}^{{commit}}")
+
+
+def todays_storage(repo: Repo) -> dict[str, Any]:
+    """Return the settings of today's storage, for a commit that may name an earlier one."""
+    name = repo.config["core"].get("remote")
+    remotes = repo.config["remote"]
+    return {"core": {"remote": name}, "remote": {name: dict(remotes[name])}} if name in remotes else {}
 
 
 def told(check: Callable[[], Iterable[str]]) -> list[str]:
