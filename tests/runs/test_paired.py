@@ -46,8 +46,8 @@ def test_the_same_predictions_prove_no_equality() -> None:
     paired = compare_predictions(ACTUAL, predicted(1), predicted(1))
     assert (paired.difference, paired.p_value, paired.verdict) == (0, 1, "inconclusive")
     assert sentence(paired, "v1", "v2") == (
-        "v2 is not proven different from v1 on 1,000 test images: 0 fixed, 0 broken, accuracy +0.00 points "
-        "(95% interval -0.38 to +0.38), exact McNemar p = 1"
+        "v2 is not proven different from v1 on 1,000 test images: 0 fixed, 0 broken, accuracy 0.00 points "
+        "(95% interval \N{MINUS SIGN}0.38 to +0.38), exact McNemar p = 1"
     )
 
 

@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -14,8 +15,10 @@ from tests.clones import Clone, error_of
 from tests.runs.test_lock import LAUGHS
 from tools import ROOT
 from tools.runs import run
+from tools.runs.about import describe, in_order
 from tools.runs.paired import compare_revisions
-from tools.runs.revision import LIMIT, read, read_bytes, read_lock, read_text, remove_clones, resolve
+from tools.runs.revision import LIMIT, read, read_bytes, read_lock, read_text, remove_clones, resolve, workspace
+from tools.runs.run import current
 
 
 def head_of(clone: Clone) -> str:
@@ -91,6 +94,48 @@ def test_what_is_not_in_the_cache_is_read_from_the_storage(clone: Clone) -> None
     clone.run("dvc", "push")
     (clone.folder / ".dvc/cache").rename(clone.folder / ".dvc/elsewhere")
     assert read_bytes(resolve("first", clone.folder), "models/lstm.keras") == model
+
+
+def test_the_files_of_the_workspace_are_read_where_they_differ_from_head(clone: Clone) -> None:
+    here = workspace(clone.folder)
+    assert current(clone.folder) == resolve("HEAD", clone.folder)
+    assert {path: read_bytes(here, path) for path in clone.content()} == clone.content()
+    with (clone.folder / "params.yaml").open("a") as file:
+        file.write("# as it was\n")
+    assert current(clone.folder) == here
+    assert read_text(here, "params.yaml").endswith("# as it was\n")
+    assert (str(here), here.place) == ("workspace (not committed)", "in the workspace")
+    clone.run("git", "restore", "params.yaml")
+    # What is not in the folder comes from the cache.
+    model = (clone.folder / "models/lstm.keras").read_bytes()
+    (clone.folder / "models/lstm.keras").unlink()
+    assert read_bytes(here, "models/lstm.keras") == model
+    assert current(clone.folder) == resolve("HEAD", clone.folder)
+    with (clone.folder / "reports/metrics.json").open("a") as file:
+        file.write("\n")
+    with pytest.raises(
+        InputError, match=r"metrics\.json in the workspace: not the file that dvc\.lock names: a run is "
+    ):
+        read_bytes(here, "reports/metrics.json")
+
+
+def test_a_revision_is_described_and_the_older_of_two_is_known(clone: Clone) -> None:
+    first = resolve("first", clone.folder)
+    about = describe(first)
+    assert (about.kind, about.subject, about.author) == ("commit", "First run", "A")
+    assert str(about).startswith(f"commit {first.commit[:10]} “First run”, A, ")
+    clone.run("git", "commit", "--quiet", "--allow-empty", "--message", "Second")
+    # As DVC keeps an experiment.
+    later = clone.run("git", "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "dvc: commit experiment 1",
+                      GIT_COMMITTER_DATE="2040-01-01T00:00:00 +0000").strip()  # fmt: skip
+    clone.run("git", "update-ref", f"refs/exps/{first.commit[:2]}/{first.commit[2:]}/two-epochs", later)
+    experiment, second = resolve("two-epochs", clone.folder), resolve("HEAD", clone.folder)
+    assert str(describe(experiment)) == f"experiment {later[:10]} on “Second”, A, 1 January 2040, 00:00"
+    here = workspace(clone.folder)
+    assert str(describe(here)).startswith(f"not committed, on top of {second.commit[:10]} “Second”, ")
+    ordered = [first, second, experiment, here]
+    for older, newer in itertools.combinations(ordered, 2):
+        assert in_order(older, newer) == in_order(newer, older) == (older, newer)
 
 
 def test_what_is_missing_is_named(clone: Clone) -> None:
@@ -293,7 +338,7 @@ def test_each_tool_refuses_a_hostile_commit_in_one_line(recorded: Clone) -> None
     shutil.copy(ROOT / "docs/report.png", recorded.folder / "picture.png")
     for tool in (
         ["pages.compare", "main", "theirs"],
-        ["pages.compare", "theirs"],
+        ["pages.report", "theirs"],
         ["predict", "picture.png", "--model=theirs"],
         ["verify", "--rev=theirs"],
     ):
@@ -357,7 +402,7 @@ def test_a_clone_of_another_user_is_named_with_what_git_asks_for(recorded: Clone
     del recorded.environment["GIT_CONFIG_GLOBAL"]
     recorded.environment["HOME"] = str(tmp_path)
     for tool in (
-        ["pages.compare", "HEAD"],
+        ["pages.report", "HEAD"],
         ["verify"],
         ["predict", "docs/report.png", "--model=HEAD"],
         ["storage.repair"],
@@ -366,7 +411,7 @@ def test_a_clone_of_another_user_is_named_with_what_git_asks_for(recorded: Clone
         remedy = f"git config --global --add safe.directory {recorded.folder}"
         assert line == f"error: {recorded.folder}: it belongs to another user; `{remedy}` makes git read it"
     recorded.run("sh", "-c", remedy)
-    assert "the same commit" in error_of(recorded.run("python", "-m", "tools.pages.compare", "HEAD", exit_code=1))
+    assert "the same commit" in error_of(recorded.run("python", "-m", "tools.pages.compare", exit_code=1))
 
 
 def test_a_clone_of_a_url_or_a_bare_repository_goes_away(

@@ -39,7 +39,7 @@ def load(of: Revision) -> Evidence:
         read(of, predictions.PATH, predictions.parse),
         read(of, confusion.PATH, confusion.parse) if has_counts else None,
     )
-    refuse(found, f" at {of}")
+    refuse(found, f" {of.place}")
     return found
 
 

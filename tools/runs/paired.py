@@ -6,6 +6,7 @@ how large the difference may be.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +25,7 @@ Labels = NDArray[Any]  # (n,), 0-9
 Verdict = Literal["better", "worse", "inconclusive"]
 
 SIGNIFICANCE = 0.05  # of the test; the interval covers the rest
+MINUS = "\N{MINUS SIGN}"
 Z = norm.ppf(1 - SIGNIFICANCE / 2)
 
 
@@ -153,14 +155,22 @@ def share(part: int | np.integer, whole: int | np.integer) -> tuple[str, str]:
     return f"{part / whole:.2%}", f"{interval.low:.2%} to {interval.high:.2%}"
 
 
+def signed(value: float, form: str = ",.2f") -> str:
+    """Show a difference with its sign, which is a true minus; one that is shown as 0 has none."""
+    shown = format(abs(value), form)
+    if not re.search("[1-9]", shown):
+        return shown
+    return f"{'+' if value > 0 else MINUS}{shown}"
+
+
 def sentence(paired: Paired, before: str, after: str) -> str:
     """Say the verdict with its figures, and what decides where the interval says otherwise."""
     low, high = paired.interval
     differ = paired.verdict == "inconclusive" and not low <= 0 <= high
     return (
         f"{after} is {_AS[paired.verdict]} {before} on {paired.images:,} test images: "
-        f"{paired.fixed:,} fixed, {paired.broken:,} broken, accuracy {100 * paired.difference:+.2f} points "
-        f"(95% interval {100 * low:+.2f} to {100 * high:+.2f}), exact McNemar p = {paired.p_value:.2g}"
+        f"{paired.fixed:,} fixed, {paired.broken:,} broken, accuracy {signed(100 * paired.difference)} points "
+        f"(95% interval {signed(100 * low)} to {signed(100 * high)}), exact McNemar p = {paired.p_value:.2g}"
         + ("; the test decides, the interval is approximate" if differ else "")
     )
 

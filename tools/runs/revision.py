@@ -7,8 +7,8 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,14 +35,46 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class Revision:
-    """A commit of a repository, and the name it was asked for by."""
+    """A commit of a repository and the name it was asked for by, or the files in a repository's folder."""
 
     name: str
-    commit: str  # 40 hexadecimal digits
+    commit: str  # 40 hexadecimal digits; empty for the folder's files
     repo: str  # folder or URL
 
     def __str__(self) -> str:
-        return self.name
+        return self.name if self.commit else f"{self.name} (not committed)"
+
+    @property
+    def place(self) -> str:
+        """Where its files are, for messages."""
+        return f"at {self.name}" if self.commit else f"in the {self.name}"
+
+    @property
+    def remake(self) -> str:
+        """The remedy for a revision that is not whole."""
+        return REMAKE if self.commit else "run `dvc repro`; REV=HEAD names the committed run"
+
+
+WORKSPACE = "workspace"
+
+
+def workspace(repo: str | Path = ROOT) -> Revision:
+    """Return the files in a repository's folder, whether they are committed or not."""
+    return Revision(WORKSPACE, "", str(repo))
+
+
+def changed_files(repo: str | Path, paths: Iterable[Path]) -> list[Path]:
+    """Return those of the files that differ between HEAD and the repository's folder."""
+    with git_errors(repo), opened(str(repo)) as (dvc, git):
+        if git.head_is_unborn:
+            raise InputError(f"{repo}: nothing is committed yet; commit the files with `git add . && git commit`")
+        unchanged = (pygit2.GIT_STATUS_CURRENT, pygit2.GIT_STATUS_IGNORED)
+        changed = []
+        for path in paths:
+            with suppress(KeyError):  # neither in HEAD nor in the folder
+                if git.status_file(_path_in_git(dvc, git, path.as_posix())) not in unchanged:
+                    changed.append(path)
+        return changed
 
 
 def resolve(name: str, repo: str | Path = ROOT) -> Revision:
@@ -139,8 +171,8 @@ def git_errors(repo: str | Path) -> Iterator[None]:
 
 def read(revision: Revision, path: Path, parse: Callable[[str, str], Content]) -> Content:
     """Read a text file with its owner's `parse`, which takes the text and the name for messages."""
-    text, name = read_text(revision, path), f"{path} at {revision}"
-    with remedied(REMAKE):
+    text, name = read_text(revision, path), f"{path} {revision.place}"
+    with remedied(revision.remake):
         try:
             return parse(text, name)
         except RecursionError:
@@ -155,7 +187,7 @@ def read_text(revision: Revision, path: str | Path) -> str:
     try:
         return read_bytes(revision, path).decode()
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} at {revision}: expected text in UTF-8 ({error})") from None
+        raise InputError(f"{path} {revision.place}: expected text in UTF-8 ({error})") from None
 
 
 def read_bytes(revision: Revision, path: str | Path) -> bytes:
@@ -165,7 +197,7 @@ def read_bytes(revision: Revision, path: str | Path) -> bytes:
     """
     name = Path(path).as_posix()
     with git_errors(revision.repo), opened(revision.repo) as (dvc, git):
-        content = _in_git(dvc, git, revision, name)
+        content = _in_git(dvc, git, revision, name) if revision.commit else _in_folder(dvc, revision, name)
         expected = read_lock(revision).hashes.get(name) if name != lock.PATH.as_posix() else None
         # What git does not ignore belongs in the commit.
         is_stored = git.path_is_ignored(_path_in_git(dvc, git, name))
@@ -175,11 +207,16 @@ def read_bytes(revision: Revision, path: str | Path) -> bytes:
             except (InputError, MemoryError):
                 raise
             except Exception as error:  # noqa: BLE001 - each kind of storage has its own way to say that it cannot
-                raise InputError(f"{path} at {revision}: not readable: {error}") from None
+                raise InputError(f"{path} {revision.place}: not readable: {error}") from None
         if content is None:
             raise InputError(_missing(revision, name, expected, is_stored=is_stored))
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()  # DVC's choice
     if expected not in (None, found):
+        if not revision.commit:
+            raise InputError(
+                f"{path} {revision.place}: not the file that {lock.PATH} names: a run is under way or was "
+                f"interrupted, or the file was edited; {revision.remake}"
+            )
         raise InputError(
             f"{path} at {revision}: expected the file with the MD5 {expected} that {lock.PATH} names, found {found}; "
             "if the file is in git, the commit mixes two runs: check it out, run `dvc repro` and commit the result; "
@@ -214,6 +251,16 @@ def _in_git(dvc: Repo, git: pygit2.Repository, revision: Revision, name: str) ->
     if blob.size > LIMIT:
         raise InputError(f"{name} at {revision}: expected at most {LIMIT:,} bytes, found {blob.size:,}")
     return blob.data
+
+
+def _in_folder(dvc: Repo, revision: Revision, name: str) -> bytes | None:
+    path = Path(dvc.root_dir) / name
+    try:
+        if path.stat().st_size > LIMIT:
+            raise InputError(f"{name} {revision.place}: expected at most {LIMIT:,} bytes, found more")
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def _path_in_git(dvc: Repo, git: pygit2.Repository, name: str) -> str:
@@ -256,20 +303,31 @@ def _stores(dvc: Repo) -> Iterator[Any]:
         yield dvc.cloud.get_remote_odb()
 
 
-@functools.cache
 def read_lock(revision: Revision) -> Lock:
     """Read dvc.lock."""
+    return _committed_lock(revision) if revision.commit else read(revision, lock.PATH, lock.parse)
+
+
+@functools.cache
+def _committed_lock(revision: Revision) -> Lock:
     return read(revision, lock.PATH, lock.parse)
 
 
 def _missing(revision: Revision, path: str, md5: str | None, *, is_stored: bool) -> str:
     if path == lock.PATH.as_posix():
-        return f"{revision} has no {path}, so no run; {REMAKE}"
+        return f"{revision} has no {path}, so no run; {revision.remake}"
     if md5 is None:
-        return f"{path}: there is no such file at {revision}"
+        return f"{path}: there is no such file {revision.place}"
     if not is_stored:
-        return f"{path} at {revision}: not in the commit, though {lock.PATH} names it there; {REMAKE}"
+        return (
+            f"{path} {revision.place}: not {'in the commit' if revision.commit else 'there'}, though {lock.PATH} names "
+            f"it there; {revision.remake}"
+        )
+    if not revision.commit:
+        return f"{path} {revision.place}: neither there nor in the cache nor in the storage; `make repro` makes it"
+    check_out = "" if revision.name == "HEAD" else f"`git checkout {revision.commit[:10]}` and "
     return (
-        f"{path} at {revision}: neither in the cache nor in the storage; whoever has it pushes it with "
-        f"`dvc push --all-commits {path}`, or of an experiment with `dvc exp push origin {revision}`"
+        f"{path} {revision.place}: neither in the cache nor in the storage; whoever has it pushes it with "
+        f"`dvc push --all-commits {path}`, or of an experiment with `dvc exp push origin {revision}`; "
+        f"{check_out}`make repro` make{'' if check_out else 's'} it here"
     )

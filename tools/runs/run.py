@@ -12,14 +12,24 @@ from typing import Any
 
 import pandas as pd
 
-from stages import confusion, environment, history, params
+from stages import confusion, environment, history, params, predictions, report
 from stages.confusion import Counts
 from stages.environment import Environment
 from stages.errors import InputError
 from stages.report import Report
+from tools import ROOT
 from tools.runs import evidence
-from tools.runs.lock import Lock
-from tools.runs.revision import REMAKE, Revision, read, read_lock, read_text
+from tools.runs.lock import PATH, Lock
+from tools.runs.revision import (
+    WORKSPACE,
+    Revision,
+    changed_files,
+    read,
+    read_lock,
+    read_text,
+    resolve,
+    workspace,
+)
 
 REQUIREMENTS = Path("requirements.txt")
 
@@ -40,12 +50,25 @@ class Run:
     not_run: list[str]  # which files of the commit differ from those that the stages ran with
 
     def __str__(self) -> str:
-        return self.revision.name
+        return str(self.revision)
 
     @property
     def counts(self) -> Counts:
         """The test images by actual (rows) and predicted digit (columns)."""
         return confusion.count(self.predictions["actual"], self.predictions["predicted"])
+
+
+RECORDED = (PATH, params.PATH, REQUIREMENTS, report.PATH, history.PATH, predictions.PATH, confusion.PATH)
+
+
+def current(repo: str | Path = ROOT) -> Revision:
+    """Return the run that is here: the workspace if it differs from HEAD in what is recorded of a run, or else HEAD."""
+    return workspace(repo) if changed_files(repo, RECORDED) else resolve("HEAD", repo)
+
+
+def find(name: str, repo: str | Path = ROOT) -> Revision:
+    """Find a revision by its name, which may be that of the workspace."""
+    return workspace(repo) if name == WORKSPACE else resolve(name, repo)
 
 
 def load(of: Revision) -> Run:
@@ -94,7 +117,7 @@ def other_params(of: Revision, ran_with: Mapping[str, Any]) -> list[str]:
         f"{name} is {in_file.get(name, 'absent')} there and was {ran_with.get(name, 'absent')} in the run"
         for name in names
     )
-    return [f"{params.PATH} at {of} is not what the stages ran with: {differences}; {REMAKE}"]
+    return [f"{params.PATH} {of.place} is not what the stages ran with: {differences}; {of.remake}"]
 
 
 _NONE = object()
@@ -105,7 +128,7 @@ def read_packages(of: Revision, lock: Lock) -> tuple[dict[str, str], list[str]]:
     content = read_text(of, REQUIREMENTS)
     found = hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()  # DVC's choice
     if lock.deps.get(REQUIREMENTS.as_posix()) not in (None, found):
-        return {}, [f"{REQUIREMENTS} at {of} is not that of the run, so its packages are not shown; {REMAKE}"]
+        return {}, [f"{REQUIREMENTS} {of.place} is not that of the run, so its packages are not shown; {of.remake}"]
     return dict(re.findall(r"^([\w.-]+)==([^\s;\\]+)", content, re.MULTILINE)), []
 
 
