@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 import tarfile
 from typing import NamedTuple
 
@@ -25,7 +26,8 @@ PAGE = ROOT / ".dvc/plots_page.html"
 REGISTRY = "https://registry.npmjs.org"
 TIMEOUT = 60  # seconds for the registry to answer
 PLACE = "<!-- VEGA -->"  # in the design
-BEGIN, END = "<!-- charts: also on the pages of tools/pages/compare.py -->\n", "<!-- end of charts -->\n"
+HASHES = "<!-- HASHES -->"  # in the design's policy
+BEGIN, END = "<!-- charts: also on the pages of tools/pages/page.py -->\n", "<!-- end of charts -->\n"
 
 
 class Package(NamedTuple):
@@ -134,7 +136,18 @@ def read(files: tarfile.TarFile, name: str) -> str:
 
 
 def page(design: str, vega: str) -> str:
-    return design.replace(PLACE, vega)
+    """Put Vega into the design, and the hash of every script into its policy, so that no other script runs."""
+    whole = design.replace(PLACE, vega)
+    return whole.replace(HASHES, " ".join(map(_source, scripts(whole))))
+
+
+def scripts(page: str) -> list[str]:
+    """Return the scripts of a page."""
+    return re.findall("<script>(.*?)</script>", page, re.DOTALL)
+
+
+def _source(code: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}'"
 
 
 def drawing(page: str) -> str:
