@@ -47,7 +47,7 @@ demo: .venv/installed  ## Run the whole pipeline on small digits in a minute; yo
 	$(IN_VENV) dvc exp run --temp -f -n demo \
 		-S prepare.dataset=digits -S prepare.validation_size=200 \
 		-S train.epochs=12 -S train.batch_size=32 -S train.learning_rate=0.003
-	@echo "Look at it with .venv/bin/dvc exp show --only-changed, or .venv/bin/dvc plots diff HEAD demo"
+	@$(IN_VENV) python -m tools.pages.report demo
 
 setup: .venv/installed  ## Install the git hooks and merge drivers in this clone, once
 	$(IN_VENV) python -m tools.clone.setup
@@ -55,18 +55,18 @@ setup: .venv/installed  ## Install the git hooks and merge drivers in this clone
 ##@ Experiments
 repro: .venv/installed  ## Run every stage whose inputs changed, and restore the others from the cache
 	$(IN_VENV) dvc repro
+	@$(IN_VENV) python -m tools.pages.report
 
 bench: .venv/installed  ## Measure speed beside Keras and PyTorch, after make repro: 10 minutes; QUICK=1: one round
 	$(IN_VENV) python -m tools.bench.speed $(if $(QUICK),--quick)
 	$(IN_VENV) python -m tools.bench.recipes $(if $(QUICK),,--all)
 
 ##@ Looking
-report: .venv/installed  ## Write reports/report.html, a page about the committed run
-	@$(IN_VENV) python -m tools.pages.compare
+report: .venv/installed  ## Write reports/report.html, a page about the run here, committed or not; REV= another run
+	@$(IN_VENV) python -m tools.pages.report $${REV:+-- "$$REV"}
 
-compare: .venv/installed  ## Write reports/compare.html: compare REV= with the commit here, or with REV2=
-	@test -n "$$REV" || { echo "error: name what to compare with: make compare REV=main" >&2; exit 1; }
-	@$(IN_VENV) python -m tools.pages.compare -- "$$REV" $${REV2:+"$$REV2"}
+compare: .venv/installed  ## Write reports/compare.html: what the run here changed since the commit; REV=, REV2= others
+	@$(IN_VENV) python -m tools.pages.compare $${REV:+-- "$$REV"} $${REV2:+"$$REV2"}
 
 ##@ Team
 check: .venv/installed  ## Check that this commit is complete: parameters, pipeline, reports, data in the storage

@@ -29,6 +29,7 @@ VALUES = [
 TARGETS = {
     "verify": {"REV": ["--rev={}"]},
     "compare": {"REV": ["--", "{}"], "REV2": ["{}"]},
+    "report": {"REV": ["--", "{}"]},
     "storage": {"ENDPOINT": ["--endpoint={}"], "URL": ["--", "{}"]},
     "register": {"BUMP": ["--bump={}"]},
     "card": {"VERSION": ["--", "{}"]},
@@ -128,12 +129,19 @@ def test_a_python_is_taken_by_its_name_whatever_the_name(tree: Path) -> None:
 
 
 def test_without_values_a_target_says_which_it_needs(tree: Path) -> None:
-    for target, name in (("compare", "REV"), ("storage", "URL"), ("card", "VERSION"), ("rollback", "STAGE")):
+    for target, name in (("storage", "URL"), ("card", "VERSION"), ("rollback", "STAGE")):
         assert f"{name}=" in make(tree, target, exit_code=2)
     for given in ("VERSION=v1.0.0", "STAGE=prod"):
         assert "name both" in make(tree, "promote", given, exit_code=2)
-    make(tree, "verify")
-    assert arguments(tree)[:2] == ["-m", "tools.verify"]
+    for target, module in (("verify", "verify"), ("report", "pages.report"), ("compare", "pages.compare")):
+        make(tree, target)
+        assert arguments(tree)[:3] == ["-m", f"tools.{module}", "FAULTS="]
+
+
+@pytest.mark.parametrize(("target", "of"), [("repro", []), ("demo", ["demo"])])
+def test_a_run_ends_with_its_page(target: str, of: list[str], tree: Path) -> None:
+    make(tree, target)
+    assert arguments(tree)[-3 - len(of) :] == ["-m", "tools.pages.report", *of, "FAULTS="]
 
 
 @pytest.mark.parametrize("name", ["a{}b", "{x}", "}"])

@@ -26,12 +26,13 @@ from stages import confusion, history, predictions, report
 from stages.evaluate import measure_test
 from stages.report import Part
 from tests.clones import Clone, error_of
-from tests.pages.browser import Pages
-from tools.pages.compare import COMPARISON, PICTURES, REPORT, page, plain
-from tools.pages.digits import ACROSS, SHOWN, sheet
+from tests.pages.browser import PAPER, WIDTHS, Pages, layout_faults, small_targets
+from tools.pages.compare import COMPARISON
+from tools.pages.digits import SHOWN, picture
+from tools.pages.page import PICTURES, PREVIEW, page, plain, short
+from tools.pages.report import REPORT
 from tools.pages.subject import Subject, compare_runs, differing, headlines
-from tools.runs.lock import Lock
-from tools.runs.paired import compare_predictions
+from tools.runs.paired import MINUS, compare_predictions, signed
 from tools.runs.revision import resolve
 from tools.runs.run import flat, load
 
@@ -58,15 +59,32 @@ def test_the_matrix_has_all_ten_actual_and_predicted_digits() -> None:
     assert (counts[0, 0], counts[0, 1], counts[9, 1]) == (1, 1, 1)
 
 
-def test_a_sheet_has_the_images_in_their_order(tmp_path: Path) -> None:
-    images = np.zeros((ACROSS + 1, 28, 28), np.float32)
-    images[1, 0, 0] = images[ACROSS, 27, 27] = 1
-    file = tmp_path / "sheet.png"
-    file.write_bytes(base64.b64decode(sheet(images).removeprefix("data:image/png;base64,")))
+def test_a_picture_has_the_image_black_on_white(tmp_path: Path) -> None:
+    image = np.zeros((28, 28), np.float32)
+    image[27, 3] = 1
+    file = tmp_path / "digit.png"
+    file.write_bytes(base64.b64decode(picture(image).removeprefix("data:image/png;base64,")))
     pixels = np.asarray(Image.open(file))
-    assert pixels.shape == (2 * 28, ACROSS * 28)
-    assert {tuple(place) for place in np.argwhere(pixels == 0).tolist()} == {(0, 28), (55, 27)}
-    assert (pixels == 255).sum() == pixels.size - 2
+    assert pixels.shape == (28, 28)
+    assert np.argwhere(pixels == 0).tolist() == [[27, 3]]
+    assert (pixels == 255).sum() == pixels.size - 1
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "shown"),
+    [
+        (1.234, ",.2f", "+1.23"), (-1.234, ",.2f", f"{MINUS}1.23"), (-0.001, ",.2f", "0.00"), (0.0, ",.2f", "0.00"),
+        (0, ",", "0"), (-1234, ",", f"{MINUS}1,234"), (0.004, ",.2f", "0.00"),
+    ],
+)  # fmt: skip
+def test_a_difference_has_a_true_minus_and_zero_has_no_sign(value: float, form: str, shown: str) -> None:
+    assert signed(value, form) == shown
+
+
+def test_a_long_name_is_shortened_in_its_middle() -> None:
+    assert short("two-epochs") == "two-epochs"
+    assert short("augmentation-with-muon-and-forty-epochs") == "augmentation-w…-forty-epochs"
+    assert len(short("x" * 500)) == 28
 
 
 MARKUP = "<img src=x onerror=alert(1)>&|`*_[a](b)#@\n~"
@@ -94,8 +112,8 @@ def commit_model(clone: Clone, name: str, mistakes: dict[int, int], confidence: 
     recorded = report.load(clone.folder / report.PATH)
     measured = recorded.model_copy(update={"test": measure_test(actual, probabilities)})
     report.save(measured, clone.folder / report.PATH)
-    for picture in PICTURES.values():
-        with (clone.folder / picture).open("ab") as file:
+    for path in PICTURES.values():
+        with (clone.folder / path).open("ab") as file:
             file.write(name.encode())
     clone.run("dvc", "commit", "--force", "--quiet", "evaluate")
     clone.commit(name)
@@ -121,13 +139,25 @@ def compare(clone: Clone, *revisions: str, exit_code: int = 0) -> str:
     return clone.run("python", "-m", "tools.pages.compare", *revisions, exit_code=exit_code)
 
 
+def open_comparison(clone: Clone, pages: Pages, *revisions: str, width: int = 1366, charts: int = 3) -> Page:
+    """Make and open the page of two revisions, and wait for its charts."""
+    compare(clone, *revisions)
+    page = pages.open(clone.folder / COMPARISON, width)
+    expect(page.locator("svg.marks")).to_have_count(charts)
+    return page
+
+
+def show_all(page: Page) -> None:
+    page.locator(".more").evaluate_all("buttons => buttons.forEach(button => button.click())")
+
+
 def rows_of(clone: Clone, revision: str) -> list[dict[str, str]]:
     return list(csv.DictReader(clone.run("git", "show", f"{revision}:{PREDICTIONS}").splitlines()))
 
 
 def fates(clone: Clone, before: str, after: str) -> dict[str, list[str]]:
     """List the indexes of the images that were fixed, were broken or stayed wrong, from the files alone."""
-    found: dict[str, list[str]] = {"Newly fixed": [], "Newly broken": [], "Still wrong": []}
+    found: dict[str, list[str]] = {"Newly broken": [], "Newly fixed": [], "Still wrong": []}
     for old, new in zip(rows_of(clone, before), rows_of(clone, after), strict=True):
         was, is_ = old["predicted"] == old["actual"], new["predicted"] == new["actual"]
         if not (was and is_):
@@ -143,18 +173,29 @@ def shown(page: Page, title: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("after", "verdict"),
-    [("better", "Better"), ("worse", "Worse"), ("equal", "Inconclusive"), ("never-a-7", "Inconclusive")],
+    [("better", "Better"), ("worse", "Worse"), ("never-a-7", "Inconclusive")],
 )
 def test_the_page_agrees_with_the_files(after: str, verdict: str, models: Clone, pages: Pages) -> None:
     printed = compare(models, "base", after)
     page = pages.open(models.folder / COMPARISON)
-    expect(page.locator("svg.marks")).to_have_count(5)
+    expect(page.locator("svg.marks")).to_have_count(3)
     expect(page.locator("#verdict")).to_contain_text(verdict)
     expected = fates(models, "base", after)
     assert f"{len(expected['Newly fixed'])} fixed, {len(expected['Newly broken'])} broken" in printed
+    # Broken digits come first; groups without digits are left out.
+    headings = page.locator(".group h3").all_text_contents()
+    assert headings == [f"{title}: {len(indexes)}" for title, indexes in expected.items() if indexes]
     for title, indexes in expected.items():
-        expect(page.get_by_role("heading", name=re.compile(f"^{title}"))).to_have_text(f"{title}: {len(indexes)}")
         # The most confident image, which is the last, comes first.
+        assert shown(page, title) == indexes[::-1][:PREVIEW]
+        link = page.locator(".tiles").get_by_role("link", name=title)
+        expect(link).to_have_count(1 if indexes else 0)
+        if indexes:
+            expect(link).to_contain_text(str(len(indexes)))
+            link.click()
+            expect(page.get_by_role("heading", name=re.compile(f"^{title}"))).to_be_in_viewport()
+    show_all(page)
+    for title, indexes in expected.items():
         assert shown(page, title) == indexes[::-1]
     recorded = {name: json.loads(models.run("git", "show", f"{name}:{METRICS}"))["test"] for name in ("base", after)}
     row = page.get_by_role("row", name=re.compile("^test accuracy"))
@@ -162,27 +203,50 @@ def test_the_page_agrees_with_the_files(after: str, verdict: str, models: Clone,
     for text in (
         f"{recorded['base']['accuracy']:.2%}",
         f"{recorded[after]['accuracy']:.2%}",
-        f"{difference:+.2f} points",
+        f"{signed(difference)} points",
     ):
         expect(row).to_contain_text(text)
-    # A difference is called better or worse only if the test proves it.
-    judged = page.locator("#result td").get_by_text(re.compile("better|worse"))
-    expect(judged).to_have_count(0 if verdict == "Inconclusive" else 5)
+    # A difference is called better or worse only if it was tested and the test proves it.
+    judged = page.locator("#metrics tr", has=page.locator(".better, .worse")).get_by_role("rowheader")
+    assert judged.all_text_contents() == ([] if verdict == "Inconclusive" else ["test accuracy", "test errors"])
     for figures, old in zip(recorded[after]["per_class"], recorded["base"]["per_class"], strict=True):
         row = page.locator("table.arrows tbody tr").nth(figures["digit"])
-        expect(row).to_contain_text(f"{old['recall']:.2%} → {figures['recall']:.2%}")
+        expect(row).to_contain_text(f"{100 * old['recall']:.2f} → {100 * figures['recall']:.2f}")
 
 
-def test_only_figures_of_the_same_images_are_judged(models: Clone) -> None:
+def test_the_answer_comes_first(models: Clone, pages: Pages) -> None:
+    page = open_comparison(models, pages, "base", "worse")
+    order = page.locator("main section").evaluate_all("sections => sections.map(section => section.id)")
+    assert order == ["result", "digits", "where", "metrics", "learning"]
+    assert page.locator("#broken").evaluate("group => group.getBoundingClientRect().top") < 900
+    expect(page.locator("#summary")).to_have_text("Parameters, data, code and environment are the same.")
+    assert page.title() == "“base” 91.64% → “worse” 83.29%: mnist-lstm"
+    about = page.locator("header p").first
+    commit = models.run("git", "rev-parse", "base").strip()
+    expect(about).to_have_text(
+        re.compile(f"^“base”: commit {commit[:10]} “base”, A, \\d+ \\w+ 20\\d\\d, \\d\\d:\\d\\d$")
+    )
+    expect(page.locator(".lead").first).to_have_text(re.compile("^“worse” is worse than “base” on 359 test images"))
+
+
+def test_models_with_the_same_digits_have_one_line_and_one_matrix(models: Clone, pages: Pages) -> None:
+    page = open_comparison(models, pages, "base", "equal", charts=2)
+    expect(page.locator("#verdict")).to_have_text("◆ The same digits")
+    expect(page.locator(".matrix")).to_have_count(1)
+    expect(page.locator(".group")).to_have_count(1)
+    expect(page.locator(".arrows")).to_have_count(0)
+    # They differ in confidence.
+    expect(page.get_by_role("row", name=re.compile("^test loss"))).to_contain_text("↑ +")
+
+
+def test_only_what_was_tested_is_judged(models: Clone) -> None:
     before, after = (load(resolve(name, models.folder)) for name in ("base", "better"))
     after = replace(after, report=after.report.model_copy(update={"validation": Part(accuracy=1.0, loss=0.0)}))
-    judged = {row.name: row.judgement for row in headlines(compare_runs(before, after))}
-    assert judged["validation accuracy"] == judged["validation loss (nats)"] == judged["test accuracy"] == "better"
-    text = after.lock.model_dump_json().replace(after.lock.hashes["data/processed/validation.npz"], "0" * 32)
-    other = replace(after, lock=Lock.model_validate_json(text))
-    judged = {row.name: row.judgement for row in headlines(compare_runs(before, other))}
-    assert judged["validation accuracy"] == judged["validation loss (nats)"] == ""
-    assert judged["test accuracy"] == "better"
+    rows = {row.name: row for row in headlines(compare_runs(before, after))}
+    assert {name for name, row in rows.items() if row.judgement} == {"test accuracy", "test errors"}
+    assert rows["test errors"].difference == f"{MINUS}20"
+    assert rows["validation loss (nats)"].difference.startswith(f"↓ {MINUS}")
+    assert rows["parameters of the network"].difference == "0"
 
 
 def test_a_value_that_an_older_commit_lacks_is_not_recorded_and_not_judged(models: Clone) -> None:
@@ -195,10 +259,8 @@ def test_a_value_that_an_older_commit_lacks_is_not_recorded_and_not_judged(model
     assert rows["test errors"].judgement == "better"
 
 
-def test_both_matrices_have_the_counts_of_the_predictions(models: Clone, pages: Pages) -> None:
-    compare(models, "base", "never-a-7")
-    page = pages.open(models.folder / COMPARISON)
-    expect(page.locator("svg.marks")).to_have_count(5)
+def test_the_matrices_have_the_counts_of_the_predictions(models: Clone, pages: Pages) -> None:
+    page = open_comparison(models, pages, "base", "never-a-7")
     counts = {
         name: [
             sum((row["actual"], row["predicted"]) == (str(actual), str(predicted)) for row in rows_of(models, name))
@@ -206,100 +268,252 @@ def test_both_matrices_have_the_counts_of_the_predictions(models: Clone, pages: 
         ]
         for name in ("base", "never-a-7")
     }  # fmt: skip
-    drawn = page.locator("#matrices .mark-text.role-mark text").all_text_contents()
-    assert sorted(text for text in drawn if "%" not in text) == sorted(map(str, counts["base"] + counts["never-a-7"]))
+    for matrix, expected in zip(("before", "after"), counts.values(), strict=True):
+        cells = page.locator(f"#{matrix} td").all_text_contents()
+        total = [sum(expected[row * 10 : row * 10 + 10]) for row in range(10)]
+        shares = [f"{count}{count / total[place // 10]:.1%}" if count else "0" for place, count in enumerate(expected)]
+        assert cells == shares
     differences = [new - old for old, new in zip(*counts.values(), strict=True)]
-    drawn = page.locator("#difference .mark-text.role-mark text").all_text_contents()
-    drawn = [text.replace("\N{MINUS SIGN}", "-") for text in drawn]
-    assert sorted(drawn) == sorted(f"{count:+}" if count else "0" for count in differences)
-    page.get_by_text("As a table").nth(2).click()
-    cells = page.locator("#where details tbody td").all_text_contents()
-    assert cells == [f"{old} → {new}" for old, new in zip(*counts.values(), strict=True)]
+    assert page.locator("#difference td").all_text_contents() == [signed(count, ",") for count in differences]
+    # The colour's strength is the share of the actual digit, whatever the other cells hold.
+    depths = page.locator("#difference td").evaluate_all(
+        "cells => cells.map(cell => Number(cell.style.getPropertyValue('--depth')))"
+    )
+    totals = [sum(counts["base"][row * 10 : row * 10 + 10]) for row in range(10)]
+    shares = [abs(count) / totals[place // 10] for place, count in enumerate(differences)]
+    assert np.allclose(depths, np.cbrt(shares), atol=1e-3)
 
 
-def test_a_click_on_a_cell_shows_its_digits_and_so_does_the_keyboard(models: Clone, pages: Pages) -> None:
-    compare(models, "base", "better")
-    page = pages.open(models.folder / COMPARISON)
-    expect(page.locator("svg.marks")).to_have_count(5)
+def moved(clone: Clone, actual: str, predicted: str) -> list[str]:
+    """List the images of a digit that one of `base` and `better`, but not the other, takes for a digit."""
+    return [
+        old["index"]
+        for old, new in zip(rows_of(clone, "base"), rows_of(clone, "better"), strict=True)
+        if old["actual"] == actual
+        and old["predicted"] != new["predicted"]
+        and predicted in (old["predicted"], new["predicted"])
+    ]
+
+
+def visible(page: Page) -> list[str]:
+    return sorted(index for title in ("Newly broken", "Newly fixed", "Still wrong") for index in shown(page, title))
+
+
+def test_a_cell_shows_its_digits_and_the_address_keeps_them(models: Clone, pages: Pages) -> None:
+    page = open_comparison(models, pages, "base", "better")
     before = rows_of(models, "base")
     wrong = before[20]  # fixed
-    cell = (wrong["actual"], wrong["predicted"])
-    expected = [row["index"] for row in before if (row["actual"], row["predicted"]) == cell][::-1]
-    marks = page.locator("#matrices .mark-rect path")
-    labels = marks.evaluate_all("marks => marks.map(mark => mark.getAttribute('aria-label'))")
-    parts = ("revision: base", f"actual digit: {cell[0]};", f"predicted digit: {cell[1]};")
-    (number,) = [number for number, label in enumerate(labels) if all(part in label for part in parts)]
-    marks.nth(number).click(force=True)  # the click may hit the cell's text, as a user's click does
-    found = [index for title in ("Newly fixed", "Newly broken", "Still wrong") for index in shown(page, title)]
-    assert sorted(found) == sorted(expected)
-    expect(page.get_by_role("status")).to_have_text(f"{len(expected)} of the 30 wrong digits on this page")
-    page.get_by_role("button", name="All").press("Enter")
-    expect(page.get_by_role("status")).to_have_text("30 of the 30 wrong digits on this page")
-    chosen = page.locator("#filter")
-    chosen.get_by_label("actual digit").focus()
-    page.keyboard.press(cell[0])
-    chosen.get_by_label("predicted digit").focus()
-    page.keyboard.press(cell[1])
-    chosen.get_by_label("predicted by").focus()
-    page.keyboard.press("b")
-    expect(page.get_by_role("status")).to_have_text(f"{len(expected)} of the 30 wrong digits on this page")
+    actual, predicted = wrong["actual"], wrong["predicted"]
+    expected = sorted(row["index"] for row in before if (row["actual"], row["predicted"]) == (actual, predicted))
+    cell = f"button[data-actual='{actual}'][data-predicted='{predicted}']"
+    page.locator(f"#before {cell}").click()
+    assert visible(page) == expected
+    expect(page.locator(f"#before {cell}")).to_have_attribute("aria-pressed", "true")
+    fixed = [index for index in expected if index in fates(models, "base", "better")["Newly fixed"]]
+    expect(page.locator("#fixed h3")).to_have_text(f"Newly fixed: {len(fixed)} of 20")
+    expect(page.get_by_role("status")).to_contain_text(f"Newly fixed: {len(fixed)} of 20")
+    # The other's page opens with the same digits.
+    assert page.url.endswith(f"#actual={actual}&predicted={predicted}&by=before")
+    page.goto("about:blank")
+    page.go_back()
+    assert visible(page) == expected
+    # A cell of the difference shows the digits that moved, a group without any is hidden.
+    page.locator(f"#difference {cell}").click()
+    assert visible(page) == sorted(moved(models, actual, predicted))
+    expect(page.locator("#still")).to_be_hidden()
+    expect(page.get_by_role("status")).to_contain_text("Still wrong: 0 of 10")
     # `better` classifies the image correctly.
-    chosen.get_by_label("predicted by").select_option("after")
-    assert wrong["index"] not in shown(page, "Newly fixed")
+    page.get_by_label("predicted by").select_option("after")
+    assert wrong["index"] not in visible(page)
+    page.get_by_role("button", name="All", exact=True).click()
+    expect(page.get_by_role("status")).to_be_empty()
+    expect(page.locator("#fixed h3")).to_have_text("Newly fixed: 20")
 
 
+def test_the_keyboard_goes_from_cell_to_cell_and_chooses(models: Clone, pages: Pages) -> None:
+    page = open_comparison(models, pages, "base", "worse")
+    buttons = page.locator("#difference button")
+    # One cell of each matrix is in the order of Tab; the arrow keys reach the others.
+    assert page.locator("#difference button[tabindex='0']").count() == 1
+    buttons.first.focus()
+    places = [buttons.first.evaluate("cell => [cell.dataset.actual, cell.dataset.predicted]")]
+    for key in ("ArrowRight", "ArrowDown", "ArrowDown"):
+        page.keyboard.press(key)
+        places.append(
+            page.evaluate("[document.activeElement.dataset.actual, document.activeElement.dataset.predicted]")
+        )
+    assert places == [["0", "0"], ["0", "1"], ["1", "1"], ["2", "1"]] or len({tuple(place) for place in places}) > 2
+    page.keyboard.press("Enter")
+    actual, predicted = places[-1]
+    assert page.url.endswith(f"#actual={actual}&predicted={predicted}&by=moved")
+    assert visible(page)
+
+
+@pytest.mark.parametrize("after", ["worse", "equal"])
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1366, 390])
-def test_the_page_can_be_read_at_any_width_in_light_and_dark(
-    color_scheme: Literal["light", "dark"], width: int, models: Clone, pages: Pages
+def test_the_page_can_be_read_everywhere(
+    color_scheme: Literal["light", "dark"], after: str, models: Clone, pages: Pages
 ) -> None:
-    compare(models, "base", "better")
-    page = pages.open(models.folder / COMPARISON, width, color_scheme)
-    expect(page.locator("svg.marks")).to_have_count(5)
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    contrasts = page.evaluate(CONTRASTS)
-    assert len(contrasts) > 100
-    assert min(contrasts) >= 4.5  # WCAG 2, AA
+    compare(models, "base", after)
+    for width in WIDTHS:
+        page = pages.open(models.folder / COMPARISON, width, color_scheme)
+        expect(page.locator("svg.marks")).to_have_count(2 if after == "equal" else 3)
+        assert layout_faults(page) == []
+        assert small_targets(page) == []
+        contrasts = page.evaluate(CONTRASTS)
+        assert len(contrasts) > 100
+        assert min(contrasts) >= 4.5  # WCAG 2, AA
+        page.close()
+
+
+def test_the_page_is_printed_whole_and_light(models: Clone, pages: Pages) -> None:
+    compare(models, "base", "worse")
+    page = pages.open(models.folder / COMPARISON, 1280, "dark")
+    expect(page.locator("svg.marks")).to_have_count(3)
+    page.set_viewport_size({"width": PAPER, "height": 1000})
+    page.emulate_media(media="print")
+    assert layout_faults(page) == []
+    assert page.evaluate("getComputedStyle(document.querySelector('.card')).backgroundColor") == "rgb(255, 255, 255)"
+    assert min(page.evaluate(CONTRASTS)) >= 4.5
+    # All digits are printed, black on white, and what is only for the screen is not.
+    expected = fates(models, "base", "worse")
+    assert shown(page, "Newly broken") == expected["Newly broken"][::-1]
+    images = page.locator(".digits img")
+    assert images.count() == sum(map(len, expected.values()))
+    assert images.first.evaluate("image => getComputedStyle(image).filter") == "none"
+    for part in ("nav", "#choose", ".more"):
+        expect(page.locator(part).first).to_be_hidden()
+    lefts = page.locator(".card, figure").evaluate_all("boxes => boxes.map(box => box.getBoundingClientRect().left)")
+    assert len(set(lefts)) == 1
 
 
 # The contrast of every text on a card or the page with its background.
 CONTRASTS = """() => {
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const luminance = (colour) => {
-    const [r, g, b] = colour.match(/[\\d.]+/g).map(Number).map((c) => c / 255)
-      .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    const [r, g, b] = colour.map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const behind = (element) => {
-    const colour = getComputedStyle(element).backgroundColor;
-    return colour.endsWith(", 0)") ? behind(element.parentElement) : colour;
+    if (!element) return [255, 255, 255];
+    const [r, g, b, alpha = 1] = numbers(getComputedStyle(element).backgroundColor);
+    if (alpha === 1) return [r, g, b];
+    const below = behind(element.parentElement);
+    return [r, g, b].map((c, place) => alpha * c + (1 - alpha) * below[place]);
   };
-  const texts = "h1, h2, h3, p, a, th, td, dt, dd, li p, li span, caption, figcaption, summary, button";
+  const texts = "h1, h2, h3, p, a, th, td, dt, dd, li p, li span, caption, figcaption, summary, button, small";
   return [...document.querySelectorAll(texts)]
     .filter((element) => element.textContent.trim() && element.checkVisibility())
-    .map((element) => [getComputedStyle(element).color, behind(element)].map(luminance))
+    .map((element) => [numbers(getComputedStyle(element).color).slice(0, 3), behind(element)].map(luminance))
     .map(([one, other]) => (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05));
 }"""
 
 
-def test_the_report_shows_only_the_committed_run(models: Clone, pages: Pages) -> None:
-    models.run("git", "checkout", "--quiet", "worse")
-    compare(models)
+def make_report(clone: Clone, *revision: str, exit_code: int = 0) -> str:
+    return clone.run("python", "-m", "tools.pages.report", *revision, exit_code=exit_code)
+
+
+def test_the_report_shows_one_run(models: Clone, pages: Pages) -> None:
+    printed = make_report(models, "worse")
     page = pages.open(models.folder / REPORT)
-    expect(page.locator("svg.marks")).to_have_count(3)
+    expect(page.locator("svg.marks")).to_have_count(2)
     recorded = json.loads(models.run("git", "show", f"worse:{METRICS}"))["test"]
     expect(page.locator(".verdict")).to_have_text(f"{recorded['accuracy']:.2%}")
     images, errors = len(rows_of(models, "worse")), recorded["errors"]
     low = beta.ppf(0.025, images - errors, errors + 1)
     high = beta.ppf(0.975, images - errors + 1, errors)
-    expect(page.locator(".lead")).to_contain_text(f"(95% interval {low:.2%} to {high:.2%}); {errors} are misclassified")
+    sentence = (
+        f"“worse”: {recorded['accuracy']:.2%} of {images} test images are classified correctly "
+        f"(95% interval {low:.2%} to {high:.2%}); {errors} are misclassified"
+    )
+    expect(page.locator(".lead")).to_have_text(f"{sentence}.")
+    assert printed.startswith(f"{sentence}\n")
+    assert (models.folder / REPORT).as_uri() in printed
+    assert page.title() == f"“worse” {recorded['accuracy']:.2%}: mnist-lstm"
     wrong = [row["index"] for row in rows_of(models, "worse") if row["actual"] != row["predicted"]]
+    show_all(page)
     assert shown(page, "Wrong") == wrong[::-1]
-    assert page.locator(".image").count() == len(wrong)
+    assert page.locator(".digits img").count() == len(wrong)
     params = flat(yaml.safe_load((models.folder / "params.yaml").read_text()))
     for name, value in params.items():
         expect(page.get_by_role("row", name=f"{name} {value}")).to_be_attached()
     # git ignores the page.
     assert models.run("git", "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("width", [*WIDTHS, PAPER])
+def test_the_report_can_be_read_everywhere(width: int, models: Clone, pages: Pages) -> None:
+    make_report(models, "worse")
+    page = pages.open(models.folder / REPORT, width)
+    expect(page.locator("svg.marks")).to_have_count(2)
+    if width == PAPER:
+        page.emulate_media(media="print")
+    assert layout_faults(page) == []
+
+
+# The workspace
+
+
+@pytest.fixture
+def uncommitted(models: Clone, tmp_path: Path) -> Clone:
+    """A clone at `base` with the run of `better` in its workspace, not committed."""
+    clone = Clone(tmp_path / "clone")
+    shutil.copytree(models.folder, clone.folder, symlinks=True)
+    clone.run("git", "checkout", "--quiet", "base")
+    clone.run("git", "checkout", "--quiet", "better", "--", "reports", "dvc.lock")
+    clone.run("git", "reset", "--quiet")
+    return clone
+
+
+def test_a_run_that_is_not_committed_is_the_subject(uncommitted: Clone, pages: Pages) -> None:
+    right = json.loads((uncommitted.folder / METRICS).read_text())["test"]["accuracy"]
+    assert make_report(uncommitted).startswith(f"“workspace (not committed)”: {right:.2%} of 359 test images")
+    page = pages.open(uncommitted.folder / REPORT)
+    head = uncommitted.run("git", "rev-parse", "HEAD").strip()
+    expect(page.locator("header p").first).to_contain_text(f"not committed, on top of {head[:10]} “base”, ")
+    assert page.locator(".digits img").count() == 10
+    for named in ([], ["HEAD"], ["workspace"], ["workspace", "HEAD"], ["HEAD", "workspace"]):
+        assert compare(uncommitted, *named).startswith(
+            "“workspace (not committed)” is better than “HEAD” on 359 test images: 20 fixed, 0 broken"
+        )
+    assert make_report(uncommitted, "HEAD").startswith("“HEAD”: 91.64% of 359 test images")
+    uncommitted.run("git", "add", "--all")
+    uncommitted.run("git", "commit", "--quiet", "--message", "Better")
+    assert make_report(uncommitted).startswith("“HEAD”: 97.21% of 359 test images")
+    error = error_of(compare(uncommitted, exit_code=1))
+    assert (
+        error
+        == "error: HEAD is the same commit as the run here: nothing to compare; name another: `make compare REV=main`"
+    )
+
+
+def test_the_older_run_comes_first_whatever_the_order_of_words(models: Clone) -> None:
+    for names in (("base", "better"), ("better", "base")):
+        assert compare(models, *names).startswith("“better” is better than “base”")
+    models.run("git", "checkout", "--quiet", "-b", "aside", "first")
+    late = "2040-01-01T00:00:00"
+    models.run(
+        "git", "commit", "--quiet", "--allow-empty", "--message", "Later", GIT_COMMITTER_DATE=late, GIT_AUTHOR_DATE=late
+    )
+    for names in (("aside", "better"), ("better", "aside")):
+        assert compare(models, *names).startswith("“aside” is ")
+    models.run("git", "checkout", "--quiet", "main")
+    models.run("git", "branch", "--quiet", "-D", "aside")
+
+
+def test_a_run_under_way_is_no_subject(uncommitted: Clone) -> None:
+    with (uncommitted.folder / history.PATH).open("a") as file:
+        file.write("3,0.9,0.1,0.9,0.1,0\n")
+    error = error_of(make_report(uncommitted, exit_code=1))
+    assert error.startswith(
+        "error: reports/history.csv in the workspace: not the file that dvc.lock names: a run is under"
+    )
+    assert "`dvc repro`" in error
+    assert "REV=HEAD names the committed run" in error
+    (uncommitted.folder / PREDICTIONS).unlink()
+    assert error_of(make_report(uncommitted, exit_code=1)).startswith(
+        "error: reports/predictions.csv in the workspace: not there, though dvc.lock names it there; run `dvc repro`"
+    )
 
 
 # Inputs
@@ -324,8 +538,11 @@ def test_a_missing_file_is_named_and_the_page_is_made_without_it(models: Clone, 
     for path in ("data/processed/test.npz", "models/environment.json"):
         assert re.search(rf"{path} at \w+: neither in the cache nor in the storage; .*`dvc push", printed)
         expect(page.locator(".notice", has_text=path).first).to_contain_text("dvc push")
-    expect(page.locator("svg.marks")).to_have_count(5)
-    assert page.locator(".image").count() == 0
+    expect(page.locator("svg.marks")).to_have_count(3)
+    # What is missing comes after the verdict, with a way out that needs nobody else.
+    assert page.locator("#result > *").first.locator("#verdict").count() == 1
+    expect(page.locator(".notice").first).to_contain_text("`make repro` make it here")
+    assert page.locator(".digits img").count() == 0
     assert sorted(shown(page, "Still wrong")) == sorted(fates(models, "base", "better")["Still wrong"])
 
 
@@ -334,6 +551,7 @@ def test_a_missing_file_is_named_and_the_page_is_made_without_it(models: Clone, 
     [
         (["nothing"], "nothing: no commit, branch, tag or experiment here"),
         (["base", "base"], "base and base are the same commit: nothing to compare"),
+        (["base", "better", "worse"], "expected one or two revisions, found 3: base better worse"),
     ],
 )
 def test_an_impossible_comparison_ends_with_one_line(revisions: list[str], message: str, models: Clone) -> None:
@@ -400,14 +618,26 @@ def test_runs_on_different_test_images_are_shown_side_by_side(models: Clone, tmp
     assert lock.read_text() != text
     clone.commit("Other images")
     printed = compare(clone, "base")
-    assert "base and HEAD were tested on other images (data/processed/test.npz: MD5 " in printed
+    told = (
+        "“base” and “HEAD” were tested on other images: digits (359 images), but not the same images; to compare them"
+    )
+    assert printed.startswith(told)
     page = pages.open(clone.folder / COMPARISON)
-    expect(page.locator("svg.marks")).to_have_count(3)
+    # Each run has its own charts, in its own colour.
+    expect(page.locator("svg.marks")).to_have_count(4)
+    colours = [
+        page.locator(f"#{chart} .mark-line path").first.get_attribute("stroke") for chart in ("accuracy", "accuracy1")
+    ]
+    assert colours == ["#2b7bba", "#d55e00"]
     expect(page.locator("#verdict")).to_have_text("◇ Not comparable")
-    expect(page.get_by_role("row", name=re.compile("^test errors"))).to_contain_text(re.compile(r"30\s*10\s*-20$"))
+    expect(page.get_by_role("row", name=re.compile("^test errors"))).to_contain_text(re.compile(r"30\s*10$"))
+    expect(page.get_by_role("columnheader", name="difference")).to_have_count(0)
     expect(page.get_by_role("heading", name="Which digits?")).to_have_count(0)
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert layout_faults(page) == []
     written = html.unescape(compare(clone, "base", "--markdown"))
-    assert written.startswith("### ◇ Not comparable: base to HEAD\n\nbase and HEAD were tested on other images")
+    assert written.startswith(f"### ◇ Not comparable: “base” to “HEAD”\n\n{told}")
 
 
 def test_what_was_edited_without_a_run_is_named_and_not_shown(models: Clone, tmp_path: Path) -> None:
@@ -449,8 +679,8 @@ class Tags(HTMLParser):
 
 
 OWN_TAGS = (
-    "a body br b button caption code dd details div dl dt figcaption figure footer form h1 h2 h3 head header html "
-    "label li main meta nav option p script section select span style summary table tbody td th thead title tr ul"
+    "a body br b button caption code details div figcaption figure footer form h1 h2 h3 head header html img label li "
+    "main meta nav option p script section select small span style summary table tbody td th thead title tr ul"
 )
 TEXT = "x</script><i>&'\"|`a`<img/src=x/onerror=alert(1)>"
 
@@ -484,8 +714,10 @@ def test_markup_in_any_text_is_shown_as_text(marked: Clone, pages: Pages) -> Non
     assert tags.found <= set(OWN_TAGS.split())
     page = pages.open(marked.folder / COMPARISON)
     page.on("dialog", lambda dialog: pages.faults.append(f"dialog: {dialog.message}"))
-    expect(page.locator("svg.marks")).to_have_count(5)
-    assert page.locator("img").count() == 0
+    expect(page.locator("svg.marks")).to_have_count(3)
+    assert set(page.locator("img").evaluate_all("images => images.map(image => image.src.slice(0, 15))")) == {
+        "data:image/png;"
+    }
     expect(page.locator("h1")).to_contain_text(TEXT)
     changed = page.locator("#changed")
     for name, value in (("train.name", "value"), ("package", ""), ("part", "is"), ("file", "hash"[:4])):
@@ -507,10 +739,13 @@ def test_markup_in_any_text_is_shown_as_text_in_markdown(marked: Clone) -> None:
 
 def test_markdown_has_the_main_results(models: Clone) -> None:
     written = compare(models, "base", "better", "--markdown", "--pictures", "https://example.org/o/r/raw/")
-    assert html.unescape(written).startswith("### ▲ Better: base to better\n")
+    assert html.unescape(written).startswith("### ▲ Better: “base” to “better”\n")
     assert "20 fixed, 0 broken" in html.unescape(written)
     recorded = {name: json.loads(models.run("git", "show", f"{name}:{METRICS}"))["test"] for name in ("base", "better")}
-    assert f"| test errors | {recorded['base']['errors']} | {recorded['better']['errors']} | -20 better |" in written
+    assert (
+        f"| test errors | {recorded['base']['errors']} | {recorded['better']['errors']} | {MINUS}20 better |"
+        in html.unescape(written)
+    )
     for name in ("base", "better"):
         commit = models.run("git", "rev-parse", name).strip()
         # The pictures are links to committed files, and nothing is embedded.
@@ -529,12 +764,10 @@ def test_markdown_is_short_if_no_result_changed(models: Clone, tmp_path: Path) -
     (clone.folder / "README.md").write_text("Other words\n")
     clone.commit("Other words")
     written = html.unescape(compare(clone, "better", "--markdown", "--pictures", "https://example.org/o/r/raw"))
-    assert written.startswith("### ◆ The same predictions: better to HEAD\n\nHEAD is not proven different")
+    assert written.startswith("### ◆ The same digits: “better” to “HEAD”\n\n“better” and “HEAD” predict the same")
     assert "0 fixed, 0 broken" in written
-    assert [line for line in written.splitlines() if line.startswith("**")] == [
-        *(f"**{what}**: the same" for what in ("Parameters", "Data", "Code")),
-        "**Environment**",
-    ]
+    assert "The same in both: parameters, data, code" in written
+    assert [line for line in written.splitlines() if line.startswith("**")] == ["**Environment**"]
     assert "| models/environment.json | not known | not known |" in written
     assert "![" not in written
     assert re.search(

@@ -108,7 +108,7 @@ def test_reports_that_disagree_are_refused_everywhere(releases: Clone) -> None:
     releases.run("gto", "register", "lstm", "--version", "v9.0.0")
     promote = ("python", "-m", "tools.registry.promote", "v9.0.0", "--stage", "prod")
     assert told.format(" at lstm@v9.0.0") in error_of(releases.run(*promote, exit_code=1))
-    assert told.format(" at HEAD") in error_of(releases.run("python", "-m", "tools.pages.compare", exit_code=1))
+    assert told.format(" at HEAD") in error_of(releases.run("python", "-m", "tools.pages.report", exit_code=1))
     with pytest.raises(InputError, match=r"reports/confusion_matrix\.csv at HEAD: the number of images"):
         card("v9.0.0", resolve("HEAD", releases.folder), None)
     releases.run("dvc", "repro", "--force", "--single-item", "evaluate")

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+import pandas as pd
 from dvc_render.vega import VegaRenderer
 
-from stages.dataset import CLASSES
 from tools import ROOT
 from tools.pages.subject import Subject
+from tools.runs.paired import signed
 
 TEMPLATES = ROOT / ".dvc/plots"
 
@@ -22,53 +22,55 @@ def chart(template: str, rows: Sequence[Mapping[str, Any]], **properties: str) -
 
 
 def charts(subject: Subject) -> dict[str, Any]:
-    """Make the charts of all runs, by the name of their place in the page."""
+    """Make the charts of all runs, by the name of their place in the page.
+
+    Runs that cannot be compared have charts of their own, whose names end with the run's place, each in its own colour.
+    """
+    together = [subject.runs] if subject.paired or not subject.before else [[run] for run in subject.runs]
     made = {
-        quantity: chart(
-            quantity,
-            [
-                {"rev": str(run), "field": f"{part}_{quantity}", "epoch": epoch, "value": value}
-                for run in subject.runs
-                for part in ("training", "validation")
-                for epoch, value in zip(
-                    run.history["epoch"].tolist(), run.history[f"{part}_{quantity}"].tolist(), strict=True
-                )
-            ],
-            title=title, x="epoch", y="value", x_label="epoch", y_label=label,
-        )
-        for quantity, title, label in (
-            ("accuracy", "Accuracy after each epoch (log scale of the errors)", "images classified correctly"),
-            ("loss", "Loss after each epoch (log scale)", "mean cross-entropy (nats)"),
-        )
-    }  # fmt: skip
-    counts = {str(run): run.counts for run in subject.runs}
-    made["matrices"] = chart(
-        "errors",
-        [
-            {"rev": name, "actual": actual, **{str(digit): int(row[digit]) for digit in range(CLASSES)}}
-            for name, matrix in counts.items()
-            for actual, row in enumerate(matrix)
-        ],
-        title="Test images by actual and predicted digit, and their share of the actual digit",
-        x_label="predicted digit", y_label="actual digit",
-    )  # fmt: skip
-    if subject.paired:
-        was, now = counts.values()
-        made["difference"] = chart(
-            "difference",
-            [
-                {"actual": actual, "predicted": predicted, "before": int(was[actual, predicted]),
-                 "after": int(count), "more": int(count - was[actual, predicted])}
-                for (actual, predicted), count in np.ndenumerate(now)
-            ],
-            title=f"Difference: images of {subject.after} less images of {subject.before}",
-            x_label="predicted digit", y_label="actual digit",
-        )  # fmt: skip
+        f"{quantity}{place or ''}": learning(quantity, {str(run): run.history for run in runs}, colour=place)
+        for quantity in LEARNING
+        for place, runs in enumerate(together)
+    }
+    if subject.paired and not subject.same:
         low, high = subject.paired.interval
         made["interval"] = chart(
             "interval",
-            [{"low": 100 * low, "high": 100 * high, "difference": 100 * subject.paired.difference}],
+            [
+                {
+                    "low": 100 * low,
+                    "high": 100 * high,
+                    "difference": 100 * subject.paired.difference,
+                    "text": f"{signed(100 * low)} to {signed(100 * high)}",
+                }
+            ],
             title="Difference in test accuracy and its 95% interval",
             x_label="percentage points; right of 0 is better",
         )
+    return made
+
+
+LEARNING = {
+    "accuracy": ("Accuracy after each epoch (log scale of the errors)", "images classified correctly"),
+    "loss": ("Loss after each epoch (log scale)", "mean cross-entropy (nats)"),
+}
+
+
+def learning(quantity: str, histories: Mapping[str, pd.DataFrame], *, colour: int = 0) -> dict[str, Any]:
+    """Draw how runs learned, by their names, from the palette's colour of this number on."""
+    title, label = LEARNING[quantity]
+    made = chart(
+        quantity,
+        [
+            {"rev": name, "field": f"{part}_{quantity}", "epoch": epoch, "value": value}
+            for name, history in histories.items()
+            for part in ("training", "validation")
+            for epoch, value in zip(
+                history["epoch"].tolist(), history[f"{part}_{quantity}"].tolist(), strict=True
+            )
+        ],
+        title=title, x="epoch", y="value", x_label="epoch", y_label=label,
+    )  # fmt: skip
+    scale = made["encoding"]["color"]["scale"]
+    scale["range"] = scale["range"][colour:]
     return made

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stages import dataset, predictions
-from stages.dataset import SIDE
 from stages.errors import InputError
 from tools.pages.subject import Subject
-from tools.runs.revision import REMAKE, read_bytes
+from tools.runs.revision import read_bytes
 from tools.runs.run import Run
 
-SHOWN = 500  # images of a group at most; this keeps the page below 3 MB
-ACROSS = 25  # images in a row of a sheet
+SHOWN = 400  # images of a group at most; this keeps the page below 3 MB
 
 Images = NDArray[np.float32]  # (n, 28, 28)
 
@@ -33,22 +31,23 @@ class Digit:
     before_confidence: float
     after: int
     after_confidence: float
+    image: str  # a PNG as a data URI; empty if the images are not available
 
 
 @dataclass(frozen=True)
 class Group:
     """Test images with the same result in both runs, the most confident mistakes first."""
 
+    name: str  # in the page's address
     title: str
     explanation: str
     count: int
     shown: Sequence[Digit]
-    images: str  # the shown images in one PNG, as a data URI; empty if the images are not available
 
 
 def load_images(of: Run) -> tuple[Images | None, str]:
     """Read the test images. If they are not available, return None and a message with the command that gets them."""
-    name = f"{dataset.TEST} at {of}"
+    name = f"{dataset.TEST} {of.revision.place}"
     try:
         images = dataset.parse(io.BytesIO(read_bytes(of.revision, dataset.TEST)), name).images
     except InputError as error:
@@ -56,13 +55,16 @@ def load_images(of: Run) -> tuple[Images | None, str]:
     if len(images) != len(of.predictions):
         return None, (
             f"{name}: expected {len(of.predictions):,} images, one for each row of {predictions.PATH}, found "
-            f"{len(images):,}; {REMAKE}"
+            f"{len(images):,}; {of.revision.remake}"
         )
     return images, ""
 
 
 def groups(subject: Subject, images: Images | None) -> list[Group]:
-    """Group the misclassified test images by their results. Return no groups if the runs have different test sets."""
+    """Group the misclassified test images by their results, without empty groups.
+
+    Runs on different test images have no groups.
+    """
     if subject.incomparable:
         return []
     new = subject.after.predictions
@@ -70,19 +72,22 @@ def groups(subject: Subject, images: Images | None) -> list[Group]:
     actual = new["actual"]
     was_right, is_right = old["predicted"] == actual, new["predicted"] == actual
     if not subject.before:
-        return [group("Wrong", "The misclassified test images.", old, new, mistakes=new[~is_right], images=images)]
+        kinds = [("wrong", "Wrong", "The misclassified test images.", new[~is_right])]
+    else:
+        kinds = [
+            ("broken", "Newly broken", "Right before, wrong after.", new[was_right & ~is_right]),
+            ("fixed", "Newly fixed", "Wrong before, right after.", old[~was_right & is_right]),
+            ("still", "Still wrong", "Wrong before and after.", new[~was_right & ~is_right]),
+        ]
     return [
-        group(
-            "Newly fixed", "Wrong before, right after.", old, new, mistakes=old[~was_right & is_right], images=images
-        ),
-        group(
-            "Newly broken", "Right before, wrong after.", old, new, mistakes=new[was_right & ~is_right], images=images
-        ),
-        group("Still wrong", "Wrong before and after.", old, new, mistakes=new[~was_right & ~is_right], images=images),
+        group(name, title, explanation, old, new, mistakes=mistakes, images=images)
+        for name, title, explanation, mistakes in kinds
+        if len(mistakes)
     ]
 
 
 def group(
+    name: str,
     title: str,
     explanation: str,
     old: pd.DataFrame,
@@ -94,22 +99,19 @@ def group(
     """Make a group of mistakes, the most confident first."""
     order = mistakes["confidence"].sort_values(ascending=False, kind="stable").index[:SHOWN]
     columns = [
-        table[name][order].tolist()
-        for table, name in (
+        table[column][order].tolist()
+        for table, column in (
             (new, "index"), (new, "actual"),
             (old, "predicted"), (old, "confidence"), (new, "predicted"), (new, "confidence"),
         )
     ]  # fmt: skip
-    picture = sheet(images[order]) if images is not None and len(order) else ""
-    return Group(title, explanation, len(mistakes), [Digit(*row) for row in zip(*columns, strict=True)], picture)
+    pictures = [picture(images[index]) for index in order] if images is not None else [""] * len(order)
+    shown = [Digit(*row) for row in zip(*columns, pictures, strict=True)]
+    return Group(name, title, explanation, len(mistakes), shown)
 
 
-def sheet(images: Images) -> str:
-    """Put images (n, 28, 28) into one PNG, black on white and `ACROSS` in a row, and return it as a data URI."""
-    down = -(-len(images) // ACROSS)
-    canvas = np.zeros((down * ACROSS, SIDE, SIDE), np.float32)
-    canvas[: len(images)] = images
-    pixels = canvas.reshape(down, ACROSS, SIDE, SIDE).transpose(0, 2, 1, 3).reshape(down * SIDE, ACROSS * SIDE)
+def picture(image: NDArray[np.float32]) -> str:
+    """Return an image (28, 28) as a PNG, black on white, as a data URI."""
     file = io.BytesIO()
-    Image.fromarray((255 - 255 * pixels).round().astype(np.uint8)).save(file, "PNG", optimize=True)
+    Image.fromarray((255 - 255 * image).round().astype(np.uint8)).save(file, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

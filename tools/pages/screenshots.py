@@ -8,7 +8,7 @@ from playwright.sync_api import ViewportSize, sync_playwright
 
 from stages.errors import InputError, one_line_errors
 from stages.files import replacing
-from tools.pages.compare import REPORT
+from tools.pages.report import REPORT
 
 PICTURES = Path("docs")
 PLOTS = Path("dvc_plots/index.html")
@@ -17,7 +17,7 @@ SIZE = ViewportSize(width=1280, height=1240)
 
 def main() -> None:
     subprocess.run(["dvc", "plots", "show"], check=True)
-    subprocess.run(["python", "-m", "tools.pages.compare"], check=True)
+    subprocess.run(["python", "-m", "tools.pages.report"], check=True)
     take((PLOTS, "header", PICTURES / "plots.png"), (REPORT, "#where", PICTURES / "report.png"))
 
 

@@ -12,13 +12,13 @@ from stages import dataset, environment
 from stages.dataset import CLASSES
 from stages.errors import InputError
 from tools.runs import paired
-from tools.runs.paired import Change, Paired
+from tools.runs.paired import Change, Paired, share, signed
 from tools.runs.run import Run
 
 HASH = 12  # digits of a hash that are shown
 ABSENT = "not recorded"  # shown for a value that an older commit lacks
 
-PARTS = {"train": dataset.TRAIN, "validation": dataset.VALIDATION, "test": dataset.TEST}
+DATA = dataset.TRAIN.parent
 
 
 @dataclass(frozen=True)
@@ -35,36 +35,92 @@ class Subject:
         return [self.before, self.after] if self.before else [self.after]
 
     @property
+    def same(self) -> bool:
+        """Whether both runs predict the same digits."""
+        return bool(
+            self.paired
+            and self.before
+            and self.before.predictions["predicted"].equals(self.after.predictions["predicted"])
+        )
+
+    @property
     def verdict(self) -> str:
         """The result in a few words."""
-        if not (self.before and self.paired):
+        if not self.before:
+            return f"{self.after.report.test.accuracy:.2%}"
+        if not self.paired:
             return "◇ Not comparable"
-        if self.before.predictions.equals(self.after.predictions):
-            return "◆ The same predictions"
+        if self.same:
+            return "◆ The same digits"
         return {"better": "▲ Better", "worse": "▼ Worse", "inconclusive": "◆ Inconclusive"}[self.paired.verdict]
 
-    def proves_on(self, part: str) -> bool:
-        """Tell whether the runs are proven to differ and have the same images in a part of the data."""
-        data = [run.lock.hashes.get(PARTS[part].as_posix()) for run in self.runs] if part in PARTS else [None]
-        return bool(self.paired and self.paired.verdict != "inconclusive" and data[0] == data[-1])
+    @property
+    def proven(self) -> bool:
+        """Whether the runs are proven to differ."""
+        return bool(self.paired and self.paired.verdict != "inconclusive")
 
     @property
     def sentence(self) -> str:
         """The result with its figures."""
-        return paired.sentence(self.paired, str(self.before), str(self.after)) if self.paired else self.incomparable
+        if not self.before:
+            test = self.after.report.test
+            images = len(self.after.predictions)
+            return (
+                f"{quoted(self.after)}: {test.accuracy:.2%} of {images:,} test images are classified correctly "
+                f"(95% interval {share(images - test.errors, images)[1]}); {test.errors:,} are misclassified"
+            )
+        if not self.paired:
+            return self.incomparable
+        if self.same:
+            return (
+                f"{quoted(self.before)} and {quoted(self.after)} predict the same digit for each of "
+                f"{self.paired.images:,} test images: 0 fixed, 0 broken, "
+                f"{self.after.report.test.errors:,} wrong in both"
+            )
+        return paired.sentence(self.paired, quoted(self.before), quoted(self.after))
+
+    @property
+    def title(self) -> str:
+        """The subject in one line, for the page's title."""
+        said = [f"{quoted(run)} {run.report.test.accuracy:.2%}" for run in self.runs]
+        return f"{' → '.join(said)}: mnist-lstm"
+
+
+def quoted(name: object) -> str:
+    """Put a name between quotation marks, since it may be a word of the sentence around it."""
+    return f"“{name}”"
 
 
 def compare_runs(before: Run, after: Run) -> Subject:
-    """Compare two runs, image by image if both were tested on the same images.
-
-    Raises `InputError` if both are the same commit.
-    """
-    if before.revision.commit == after.revision.commit:
-        raise InputError(f"{before} and {after} are the same commit: nothing to compare; `make report` shows one run")
+    """Compare two runs, image by image if both were tested on the same images."""
+    if _test_set(before) != _test_set(after):
+        return Subject(after, before, incomparable=_other_images(before, after))
     try:
         return Subject(after, before, paired.compare_revisions(before.revision, after.revision))
     except InputError as error:
         return Subject(after, before, incomparable=str(error))
+
+
+def _test_set(run: Run) -> str | None:
+    return run.lock.hashes.get(dataset.TEST.as_posix())
+
+
+def tested_on(run: Run) -> str:
+    """Name a run's test images in words."""
+    name = run.params.get("prepare.dataset", "test images")
+    return f"{NAMES.get(str(name), name)} ({len(run.predictions):,} images)"
+
+
+NAMES = {"mnist": "MNIST"}  # by params.yaml's prepare.dataset, where people write it otherwise
+
+
+def _other_images(before: Run, after: Run) -> str:
+    was, now = tested_on(before), tested_on(after)
+    told = f"{was} against {now}" if was != now else f"{now}, but not the same images"
+    return (
+        f"{quoted(before)} and {quoted(after)} were tested on other images: {told}; to compare them, give both the "
+        "same section `prepare` in params.yaml and run `dvc repro`"
+    )
 
 
 class Headline(NamedTuple):
@@ -73,20 +129,20 @@ class Headline(NamedTuple):
     name: str
     field: str  # of the report
     form: str  # format of the value
-    difference: str  # format of the difference
-    direction: int  # 1 if more is better, -1 if less is, 0 if neither
+    unit: str = ""  # of the difference; points are hundredths
+    better: int = 0  # of what was tested: 1 if more is better, -1 if less is
 
 
 HEADLINES = (
-    Headline("test accuracy", "test.accuracy", "{:.2%}", "{:+.2f} points", 1),
-    Headline("test errors", "test.errors", "{:,}", "{:+,}", -1),
-    Headline("test loss (nats)", "test.loss", "{:.4f}", "{:+.4f}", -1),
-    Headline("test F1, mean of classes", "test.f1", "{:.2%}", "{:+.2f} points", 1),
-    Headline("calibration error", "test.calibration_error", "{:.2%}", "{:+.2f} points", -1),
-    Headline("validation accuracy", "validation.accuracy", "{:.2%}", "{:+.2f} points", 1),
-    Headline("validation loss (nats)", "validation.loss", "{:.4f}", "{:+.4f}", -1),
-    Headline("training accuracy", "train.accuracy", "{:.2%}", "{:+.2f} points", 1),
-    Headline("parameters of the network", "model.parameters", "{:,}", "{:+,}", 0),
+    Headline("test accuracy", "test.accuracy", ".2%", "points", better=1),
+    Headline("test errors", "test.errors", ",", better=-1),
+    Headline("test loss (nats)", "test.loss", ".4f"),
+    Headline("test F1, mean of classes", "test.f1", ".2%", "points"),
+    Headline("calibration error", "test.calibration_error", ".2%", "points"),
+    Headline("validation accuracy", "validation.accuracy", ".2%", "points"),
+    Headline("validation loss (nats)", "validation.loss", ".4f"),
+    Headline("training accuracy", "train.accuracy", ".2%", "points"),
+    Headline("parameters of the network", "model.parameters", ","),
 )
 
 
@@ -101,23 +157,23 @@ class Row(NamedTuple):
 
 
 def headlines(subject: Subject) -> list[Row]:
-    """List the main metrics with their differences.
+    """List the main metrics, with their differences if the runs can be compared.
 
-    A difference is called better or worse only if the images are the same and the test proves that the runs differ.
+    Only what the test decides on is called better or worse.
     """
     rows = []
-    for name, field, form, difference, direction in HEADLINES:
+    for name, field, form, unit, better in HEADLINES:
         old, new = (_value(run, field) if run else None for run in (subject.before, subject.after))
-        was, now = (ABSENT if value is None else form.format(value) for value in (old, new))
-        if not subject.before:
-            rows.append(Row(name, "", now))
-        elif old is None or new is None:
-            rows.append(Row(name, was, now))
-        else:
-            change = new - old
-            gain = change * direction if subject.proves_on(field.partition(".")[0]) else 0
-            shown = difference.format(100 * change if "points" in difference else change)
-            rows.append(Row(name, was, now, shown, "better" if gain > 0 else "worse" if gain < 0 else ""))
+        was, now = (ABSENT if value is None else format(value, form) for value in (old, new))
+        if old is None or new is None or not subject.paired:
+            rows.append(Row(name, was if subject.before else "", now))
+            continue
+        change = 100 * (new - old) if unit else new - old
+        shown = signed(change, ",.2f" if unit else form)
+        gain = change * better if subject.proven else 0
+        arrow = {paired.MINUS: "↓ ", "+": "↑ "}.get(shown[0], "")
+        judgement = "better" if gain > 0 else "worse" if gain < 0 else ""
+        rows.append(Row(name, was, now, f"{'' if judgement else arrow}{shown} {unit}".strip(), judgement))
     return rows
 
 
@@ -143,9 +199,31 @@ def changes(before: Run, after: Run) -> dict[str, list[Row]]:
     }
 
 
+def summary(before: Run, after: Run) -> str:
+    """Say in one line what changed: each parameter, and how much of the rest. If nothing did, return an empty text."""
+    found = changes(before, after)
+    parameters = found["Parameters"]
+    told = [f"{row.name} {row.before} → {row.after}" for row in parameters[:SHOWN]]
+    if len(parameters) > SHOWN:
+        told.append(f"{len(parameters) - SHOWN} more parameters")
+    told += [
+        f"{title.lower()} ({len(rows)} {'difference' if len(rows) == 1 else 'differences'})"
+        for title, rows in found.items()
+        if rows and title != "Parameters"
+    ]
+    return ", ".join(told)
+
+
+SHOWN = 6  # parameters in the line
+
+
+def unchanged(before: Run, after: Run) -> str:
+    """Name what is the same in both runs."""
+    return ", ".join(title.lower() for title, rows in changes(before, after).items() if not rows)
+
+
 def _data(run: Run) -> dict[str, str]:
-    folders = {path.parent for path in PARTS.values()}
-    return {path: hash_ for path, hash_ in run.lock.hashes.items() if Path(path).parent in folders}
+    return {path: hash_ for path, hash_ in run.lock.hashes.items() if Path(path).parent == DATA}
 
 
 def differing_environments(before: Run, after: Run) -> list[Row]:
