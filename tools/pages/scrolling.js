@@ -8,7 +8,7 @@ const scrolling = new ResizeObserver((entries) => entries.forEach(({ target }) =
   if (!wide) return;
   const hint = document.createElement("p");
   hint.className = "hint";
-  hint.textContent = "Scroll the table sideways for the rest →";
+  hint.textContent = "Scroll sideways for the rest →";
   target.before(hint);
   target.tabIndex = 0;
 }));
