@@ -1,5 +1,5 @@
 # Every task by name. Any of them makes the environment it needs in .venv first.
-.PHONY: help setup repro demo report compare check storage repair register card promote rollback verify test
+.PHONY: help setup repro demo report compare experiments check storage repair register card promote rollback verify test
 .PHONY: test-faults test-team bench lint format plots-page screenshots requirements clean
 .DEFAULT_GOAL := help
 
@@ -67,6 +67,9 @@ report: .venv/installed  ## Write reports/report.html, a page about the run here
 
 compare: .venv/installed  ## Write reports/compare.html: what the run here changed since the commit; REV=, REV2= others
 	@$(IN_VENV) python -m tools.pages.compare $${REV:+-- "$$REV"} $${REV2:+"$$REV2"}
+
+experiments: .venv/installed  ## Write reports/experiments.html: all experiments and versions to sort, filter and compare
+	@$(IN_VENV) python -m tools.pages.experiments
 
 ##@ Team
 check: .venv/installed  ## Check that this commit is complete: parameters, pipeline, reports, data in the storage

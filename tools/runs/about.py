@@ -42,15 +42,14 @@ def describe(revision: Revision) -> About:
             date = datetime.fromtimestamp(made.stat().st_mtime, UTC).astimezone() if made.exists() else _date(head)
             return About("workspace", str(head.id), _subject(head), head.author.name, date)
         commit = git[revision.commit].peel(pygit2.Commit)
-        is_experiment = revision.commit in experiments(git).values()
-        told = git[commit.parent_ids[0]].peel(pygit2.Commit) if is_experiment and commit.parent_ids else commit
-        return About(
-            "experiment" if is_experiment else "commit",
-            revision.commit,
-            _subject(told),
-            commit.author.name,
-            _date(commit),
-        )
+        return of_commit(git, commit, is_experiment=revision.commit in experiments(git).values())
+
+
+def of_commit(git: pygit2.Repository, commit: pygit2.Commit, *, is_experiment: bool) -> About:
+    """Describe a commit."""
+    told = git[commit.parent_ids[0]].peel(pygit2.Commit) if is_experiment and commit.parent_ids else commit
+    kind = "experiment" if is_experiment else "commit"
+    return About(kind, str(commit.id), _subject(told), commit.author.name, _date(commit))
 
 
 def experiments(git: pygit2.Repository) -> dict[str, str]:

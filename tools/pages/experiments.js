@@ -1,0 +1,308 @@
+const COLOURS = charts.accuracy.encoding.color.scale.range;
+const FIRST = 25; // rows that are drawn at first
+const MOST = 8; // runs that are chosen at once
+
+const short = (name, most = 28) => (name.length > most ? `${name.slice(0, most / 2)}…${name.slice(1 - most / 2)}` : name);
+const signed = (value, digits) => {
+  const shown = Math.abs(value).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return /[1-9]/.test(shown) ? `${value > 0 ? "+" : "\u2212"}${shown}` : shown;
+};
+const FORMS = {
+  percent: (value) => `${(100 * value).toFixed(2)}%`,
+  count: (value) => value.toLocaleString("en"),
+  number: (value) => value.toFixed(4),
+  plain: (value) => String(value),
+};
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+const deviation = (values) => Math.sqrt(values.reduce((sum, value) => sum + (value - mean(values)) ** 2, 0) / (values.length - 1));
+
+// A parameter goes by its name alone where no other has it.
+const lasts = runs.params.map(({ name }) => name.split(".").at(-1));
+const labelOf = (name) => (lasts.filter((last) => last === name.split(".").at(-1)).length > 1 ? name : name.split(".").at(-1));
+
+// Columns: the metrics, the parameters, then what else is known.
+const columns = [
+  { name: "date", form: "plain", shown: true, of: (run) => run.date },
+  ...runs.metrics.map(({ name, form, shown }, place) => ({ name, form, shown, of: (run) => run.metrics[place] })),
+  ...runs.params.map(({ name, shown }, place) => ({ name, label: labelOf(name), form: "plain", shown, isParameter: true, of: (run) => run.params[place] })),
+  { name: "kind", form: "plain", shown: false, of: (run) => run.kind },
+  { name: "commit", form: "plain", shown: false, of: (run) => run.commit },
+  { name: "based on", form: "plain", shown: false, of: (run) => run.subject },
+  { name: "author", form: "plain", shown: false, of: (run) => run.author },
+];
+const accuracy = columns[1];
+const seed = columns.find(({ name }) => name === "train.seed");
+runs.rows.forEach((run, place) => {
+  run.place = place;
+  run.text = [run.name, ...columns.map((column) => column.of(run))].join("\n").toLowerCase();
+});
+
+const state = { sort: null, down: true, seeds: false, open: new Set(), chosen: [], rows: FIRST, brushes: new Map() };
+const $ = (selector) => document.querySelector(selector);
+const make = (tag, properties = {}, ...children) => {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+};
+
+// What is written into the filter: words, and conditions such as train.epochs>=10.
+function wanted() {
+  const tests = $("#filter").value.trim().toLowerCase().split(/\s+/).filter(Boolean).map((word) => {
+    const [, name, sign, value] = /^([^<>=!]+)(>=|<=|!=|>|<|=)(.+)$/.exec(word) ?? [];
+    const column = name && columns.find((each) => each.name.replaceAll(" ", "-") === name || each.name === name || each.name.split(/[. ]/).at(-1) === name);
+    if (!column) return (run) => run.text.includes(word);
+    const number = value.endsWith("%") ? Number(value.slice(0, -1)) / 100 : Number(value);
+    return (run) => {
+      const found = column.of(run);
+      const [one, other] = typeof found === "number" && !Number.isNaN(number) ? [found, number] : [String(found ?? "").toLowerCase(), value];
+      return { ">=": one >= other, "<=": one <= other, "!=": one !== other, ">": one > other, "<": one < other, "=": one === other }[sign];
+    };
+  });
+  for (const [column, [low, high]] of state.brushes) {
+    tests.push((run) => { const at = column.scale(column.of(run)); return at >= low && at <= high; });
+  }
+  return runs.rows.filter((run) => tests.every((test) => test(run)));
+}
+
+const compare = (one, other) => {
+  if (one == null || other == null) return (one == null) - (other == null);
+  return typeof one === "number" && typeof other === "number" ? one - other : String(one).localeCompare(String(other), "en", { numeric: true });
+};
+
+// Rows of the table: runs, or candidates with their seeds.
+function items() {
+  const found = wanted();
+  const groups = new Map();
+  for (const run of found) {
+    const key = state.seeds ? run.candidate : run.place;
+    groups.set(key, [...(groups.get(key) ?? []), run]);
+  }
+  const rows = [...groups].map(([key, members]) => ({ key, members }));
+  if (state.sort) {
+    const value = ({ members }) => {
+      const values = members.map(state.sort.of);
+      return values.length > 1 && values.every((each) => typeof each === "number") ? mean(values) : values[0];
+    };
+    const name = ({ members }) => members[0].name;
+    const read = state.sort.name === "name" ? name : value;
+    rows.sort((one, other) => (state.down ? -1 : 1) * compare(read(one), read(other)));
+  }
+  return { rows, found };
+}
+
+function cell(column, members) {
+  const values = members.map(column.of).filter((value) => value != null && value !== "");
+  const isText = values.some((value) => typeof value !== "number");
+  const td = make("td", { className: isText ? "text" : "" });
+  if (!values.length) return td;
+  const same = values.every((value) => value === values[0]);
+  if (same || isText) {
+    td.textContent = same ? FORMS[isText ? "plain" : column.form](values[0]) : column.name === "date" ? values.toSorted().at(-1) : `${new Set(values).size} values`;
+  } else if (column.isParameter) {
+    td.textContent = values.toSorted((a, b) => a - b).join(", ");
+  } else {
+    const form = column.form === "count" ? (value) => value.toFixed(1) : FORMS[column.form];
+    td.append(form(mean(values)), make("small", { textContent: ` ± ${form(deviation(values))}` }));
+  }
+  const interval = members.length === 1 && column === accuracy && members[0].interval;
+  if (interval) td.append(make("small", { textContent: ` ${(100 * interval[0]).toFixed(2)}–${(100 * interval[1]).toFixed(2)}`, title: "95% interval" }));
+  return td;
+}
+
+function row(members, className = "") {
+  const [run] = members;
+  const box = make("input", { type: "checkbox", checked: state.chosen.includes(run) });
+  box.addEventListener("change", () => choose(run, box.checked));
+  const name = make("span", { textContent: short(run.name), title: run.name });
+  const kind = run.kind === "experiment" ? [] : [make("span", { className: "kind", textContent: run.kind })];
+  const head = make("th", { scope: "row" }, make("label", { className: "check" }, box, name, ...kind));
+  const tr = make("tr", { className, ariaSelected: state.chosen.includes(run) }, head);
+  tr.append(...columns.filter(({ shown }) => shown).map((column) => cell(column, members)));
+  return tr;
+}
+
+function groupRow({ key, members }) {
+  const isOpen = state.open.has(key);
+  const button = make("button", { type: "button", ariaExpanded: isOpen, textContent: `${isOpen ? "▾" : "▸"} ${members.length} seeds: ${short(members[0].name)} …` });
+  button.addEventListener("click", () => { isOpen ? state.open.delete(key) : state.open.add(key); show(); });
+  const tr = make("tr", { className: "group-row" }, make("th", { scope: "row" }, button));
+  tr.append(...columns.filter(({ shown }) => shown).map((column) => cell(column, members)));
+  return [tr, ...(isOpen ? members.map((run) => row([run], "of-group")) : [])];
+}
+
+function head() {
+  const tr = make("tr");
+  for (const column of [{ name: "name", of: (run) => run.name }, ...columns.filter(({ shown }) => shown)]) {
+    const sorted = state.sort?.name === column.name;
+    const button = make("button", { type: "button", title: column.name, textContent: `${column.label ?? column.name}${sorted ? (state.down ? " ▼" : " ▲") : ""}` });
+    button.addEventListener("click", () => {
+      state.down = sorted ? !state.down : column.form !== undefined;
+      state.sort = column;
+      show();
+    });
+    const isText = column.form === undefined || runs.rows.some((run) => typeof column.of(run) === "string");
+    tr.append(make("th", { scope: "col", className: isText ? "text" : "", ariaSort: sorted ? (state.down ? "descending" : "ascending") : "none" }, button));
+  }
+  $("#table thead").replaceChildren(tr);
+}
+
+function show() {
+  const { rows, found } = items();
+  head();
+  const drawn = rows.slice(0, state.rows).flatMap((item) => (item.members.length > 1 ? groupRow(item) : [row(item.members)]));
+  $("#table tbody").replaceChildren(...drawn);
+  $("#more").hidden = rows.length <= state.rows;
+  $("#more").textContent = `Show all ${rows.length.toLocaleString("en")}`;
+  $("#status").textContent = `${found.length.toLocaleString("en")} of ${runs.rows.length.toLocaleString("en")} runs${state.seeds ? `, ${rows.length.toLocaleString("en")} candidates` : ""}`;
+  drawParallel(found);
+}
+
+// What is chosen
+
+function choose(run, isChosen) {
+  state.chosen = state.chosen.filter((other) => other !== run);
+  if (isChosen) state.chosen = [...state.chosen, run].slice(-MOST);
+  show();
+  showChosen();
+}
+
+const quote = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+const revision = (run) => (run.kind === "workspace" ? "workspace" : run.name);
+
+function showChosen() {
+  const { chosen } = state;
+  $("#chosen").hidden = !chosen.length;
+  $("#chosen-names").textContent = chosen.map(({ name }) => `“${short(name)}”`).join(", ");
+  const isPair = chosen.length === 2;
+  $("#pair").hidden = $("#command").parentElement.hidden = !isPair;
+  $("#choose-two").hidden = isPair;
+  if (isPair) {
+    $("#command").textContent = `make compare REV=${quote(revision(chosen[0]))} REV2=${quote(revision(chosen[1]))}`;
+    const head = ["", ...chosen.map(({ name }) => short(name)), "difference"].map((textContent) => make("th", { scope: "col", textContent }));
+    $("#differences thead").replaceChildren(make("tr", {}, ...head));
+    const differing = columns.filter(({ name, of }) => !["date", "commit", "kind", "based on", "author"].includes(name) && of(chosen[0]) !== of(chosen[1]));
+    $("#differences tbody").replaceChildren(...differing.map((column) => {
+      const values = chosen.map(column.of);
+      const isMetric = !column.isParameter && values.every((value) => typeof value === "number");
+      const change = values[1] - values[0];
+      const difference = !isMetric ? "" : column.form === "percent" ? `${signed(100 * change, 2)} points` : signed(change, column.form === "count" ? 0 : 4);
+      const cells = values.map((value) => make("td", { textContent: value == null || value === "" ? "none" : FORMS[typeof value === "number" ? column.form : "plain"](value) }));
+      return make("tr", {}, make("th", { scope: "row", textContent: column.name }), ...cells, make("td", { textContent: difference }));
+    }));
+  }
+  drawCurves();
+}
+
+function drawCurves() {
+  const best = runs.rows.toSorted((one, other) => other.metrics[0] - one.metrics[0]).slice(0, 5);
+  const drawn = state.chosen.length ? state.chosen : best;
+  $("#curves-title").textContent = state.chosen.length ? "Curves of the chosen runs" : `Curves of the best ${drawn.length}, until you choose others`;
+  for (const [quantity, chart] of Object.entries(charts)) {
+    const spec = structuredClone(chart);
+    spec.data.values = drawn.flatMap(({ name, history }) => ["training", "validation"].flatMap((part) =>
+      history[`${part}_${quantity}`].map((value, at) => ({ rev: name, field: `${part}_${quantity}`, epoch: at + 1, value }))));
+    vegaEmbed(`#${quantity}`, spec);
+  }
+}
+
+// Parallel coordinates: the shown parameters that differ, then the test accuracy.
+
+const SVG = "http://www.w3.org/2000/svg";
+const svg = (tag, attributes, text) => {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
+};
+
+// Place the values of an axis between 0, below, and 1, above.
+function scaleOf(column) {
+  const values = [...new Set(runs.rows.map(column.of).filter((value) => value != null && value !== ""))];
+  const numbers = values.every((value) => typeof value === "number");
+  if (!numbers || (values.length <= 12 && column !== accuracy)) {
+    const ordered = values.toSorted(compare);
+    const place = new Map(ordered.map((value, at) => [value, ordered.length > 1 ? at / (ordered.length - 1) : 0.5]));
+    column.scale = (value) => place.get(value) ?? -1;
+    column.ticks = ordered.length <= 12 ? ordered : [ordered[0], ordered.at(-1)];
+  } else {
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    column.scale = (value) => (typeof value === "number" ? (high > low ? (value - low) / (high - low) : 0.5) : -1);
+    column.ticks = [0, 1, 2, 3, 4].map((at) => low + ((high - low) * at) / 4);
+  }
+}
+
+const HEIGHT = 320, TOP = 40, GAP = 130, LEFT = 70;
+
+function drawParallel(found) {
+  const axes = [...columns.filter(({ isParameter, shown }) => isParameter && shown), accuracy];
+  const picture = $("#parallel");
+  const width = LEFT + (axes.length - 1) * GAP + 110;
+  for (const [name, value] of Object.entries({ width, height: HEIGHT + TOP + 30, viewBox: `0 0 ${width} ${HEIGHT + TOP + 30}` })) picture.setAttribute(name, value);
+  const y = (column, run) => TOP + HEIGHT * (1 - column.scale(column.of(run)));
+  axes.forEach((axis) => axis.scale ?? scaleOf(axis));
+  const parts = [];
+  const ordered = found.toSorted((one, other) => one.metrics[0] - other.metrics[0]);
+  const rank = new Map(ordered.map((run, at) => [run, ordered.length > 1 ? at / (ordered.length - 1) : 1]));
+  for (const run of [...ordered.filter((each) => !state.chosen.includes(each)), ...state.chosen.filter((each) => rank.has(each))]) {
+    const points = axes.map((axis, at) => [LEFT + at * GAP, y(axis, run)]).filter(([, height]) => height <= TOP + HEIGHT);
+    const at = state.chosen.indexOf(run);
+    const colour = at >= 0 ? COLOURS[at % COLOURS.length] : `color-mix(in srgb, rgb(var(--blue)) ${100 * rank.get(run)}%, rgb(var(--orange)))`;
+    const path = svg("path", { d: `M${points.map((point) => point.join(",")).join("L")}`, style: `stroke: ${colour}; opacity: ${at >= 0 ? 1 : Math.max(0.15, Math.min(0.8, 40 / found.length))}`, class: at >= 0 ? "is-chosen" : "" });
+    path.append(svg("title", {}, `${run.name}: ${FORMS.percent(run.metrics[0])}`));
+    parts.push(path);
+  }
+  axes.forEach((axis, at) => {
+    const x = LEFT + at * GAP;
+    parts.push(svg("line", { class: "axis", x1: x, x2: x, y1: TOP, y2: TOP + HEIGHT }));
+    parts.push(svg("text", { x, y: 16, "text-anchor": "middle" }, short(axis.label ?? axis.name, 18)));
+    for (const tick of axis.ticks) {
+      parts.push(svg("text", { class: "tick", x: x + 6, y: TOP + HEIGHT * (1 - axis.scale(tick)) + 4 }, axis === accuracy ? FORMS.percent(tick) : typeof tick === "number" ? String(Number(tick.toPrecision(4))) : short(String(tick), 14)));
+    }
+    const brush = state.brushes.get(axis);
+    if (brush) parts.push(svg("rect", { class: "brush", x: x - 7, width: 14, y: TOP + HEIGHT * (1 - brush[1]), height: HEIGHT * (brush[1] - brush[0]) }));
+    const grab = svg("rect", { class: "grab", x: x - 22, width: 44, y: TOP - 8, height: HEIGHT + 16 });
+    grab.addEventListener("pointerdown", (event) => drag(axis, grab, event));
+    parts.push(grab);
+  });
+  picture.replaceChildren(...parts);
+}
+
+function drag(axis, grab, start) {
+  const place = ({ clientY }) => {
+    const box = grab.getBoundingClientRect();
+    return 1 - Math.min(1, Math.max(0, (clientY - box.top - 8) / (box.height - 16)));
+  };
+  const from = place(start);
+  const end = (event) => {
+    const to = place(event);
+    if (Math.abs(to - from) < 0.02) state.brushes.delete(axis);
+    else state.brushes.set(axis, [Math.min(from, to) - 1e-9, Math.max(from, to) + 1e-9]);
+    show();
+  };
+  addEventListener("pointerup", end, { once: true });
+}
+
+// Controls
+
+for (const column of columns) {
+  const box = make("input", { type: "checkbox", checked: column.shown });
+  box.addEventListener("change", () => { column.shown = box.checked; show(); });
+  $("#columns").append(make("label", { className: "check" }, box, column.name));
+}
+$("#filter").addEventListener("input", () => { state.rows = FIRST; show(); });
+$("#seeds").addEventListener("change", () => {
+  state.seeds = $("#seeds").checked;
+  if (seed) seed.shown ||= false;
+  show();
+});
+$("#controls").addEventListener("submit", (event) => event.preventDefault());
+$("#more").addEventListener("click", () => { state.rows = Infinity; show(); });
+$("#clear").addEventListener("click", () => { state.chosen = []; show(); showChosen(); });
+$("#copy").addEventListener("click", () => {
+  getSelection().selectAllChildren($("#command"));
+  document.execCommand("copy");
+  $("#copy").textContent = "Copied";
+  setTimeout(() => { $("#copy").textContent = "Copy"; }, 2000);
+});
+show();
+drawCurves();
