@@ -23,8 +23,11 @@ SUPPORTED_PYTHON := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 1
 # What a recipe runs finds the environment's programs first; DVC starts `python` by that name.
 IN_VENV := PATH="$$PWD/.venv/bin:$$PATH"
 
-# With the first Python that TensorFlow supports, unless PYTHON= names one.
+# With the first Python that TensorFlow supports, unless PYTHON= names one. DVC needs git, so its lack is told first.
 .venv/bin/python:
+	@command -v git > /dev/null || { echo "error: git not found; install git" >&2; exit 1; }
+	@git ls-files --error-unmatch dvc.yaml > /dev/null || { echo "error: $$PWD is no git repository of this" \
+		"project (a download as ZIP is none); get one with: git clone URL mnist-lstm" >&2; exit 1; }
 	@case " $(SUPPORTED) " in *" $$(uname -s)-$$(uname -m) "*) ;; \
 		*) echo "error: TensorFlow has no package for $$(uname -s)-$$(uname -m); supported are: $(SUPPORTED)" >&2; exit 1;; esac
 	@if test -n "$$PYTHON"; then set -- "$$PYTHON"; else set -- python3 python3.13 python3.12 python3.11; fi; \

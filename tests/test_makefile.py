@@ -50,6 +50,9 @@ def tree(tmp_path: Path) -> Path:
         write_program(programs / name)
     for name in ("installed", "installed-dev"):
         (folder / ".venv" / name).touch()
+    (folder / "dvc.yaml").touch()
+    for command in (["init", "--quiet"], ["add", "dvc.yaml"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
     return folder
 
 
@@ -142,6 +145,20 @@ def test_without_values_a_target_says_which_it_needs(tree: Path) -> None:
 def test_a_run_ends_with_its_page(target: str, of: list[str], tree: Path) -> None:
     make(tree, target)
     assert arguments(tree)[-3 - len(of) :] == ["-m", "tools.pages.report", *of, "FAULTS="]
+
+
+@pytest.mark.parametrize("around", [False, True])
+def test_a_download_without_git_is_told_before_the_installation(around: bool, tree: Path) -> None:
+    shutil.rmtree(tree / ".venv")
+    shutil.rmtree(tree / ".git")
+    if around:  # in a folder of another repository
+        subprocess.run(["git", "init", "--quiet"], cwd=tree.parent, check=True)
+    for target in ("repro", "demo", "test"):
+        printed = make(tree, target, exit_code=2)
+        assert f"error: {tree} is no git repository of this project" in printed
+        assert "get one with: git clone" in printed
+    assert not (tree / ".venv").exists()
+    assert not (tree / "arguments").exists()
 
 
 @pytest.mark.parametrize("name", ["a{}b", "{x}", "}"])
