@@ -239,6 +239,18 @@ def test_models_with_the_same_digits_have_one_line_and_one_matrix(models: Clone,
     expect(page.get_by_role("row", name=re.compile("^test loss"))).to_contain_text("↑ +")
 
 
+def test_runs_that_record_the_same_have_nothing_else(models: Clone, pages: Pages) -> None:
+    models.run("git", "checkout", "--quiet", "--detach", "base")
+    models.run("git", "commit", "--quiet", "--allow-empty", "--message", "The same")
+    page = open_comparison(models, pages, "base", charts=0)
+    sections = page.locator("main section").evaluate_all("sections => sections.map(section => section.id)")
+    assert sections == ["result", "digits", "where"]
+    expect(page.locator("#summary")).to_have_text("Parameters, data, code and environment are the same.")
+    expect(page.locator(".matrix")).to_have_count(1)
+    assert layout_faults(page) == []
+    models.run("git", "checkout", "--quiet", "main")
+
+
 def test_only_what_was_tested_is_judged(models: Clone) -> None:
     before, after = (load(resolve(name, models.folder)) for name in ("base", "better"))
     after = replace(after, report=after.report.model_copy(update={"validation": Part(accuracy=1.0, loss=0.0)}))

@@ -56,7 +56,7 @@ def page(subject: Subject, images: Images | None, missing: str) -> str:
         .render(
             context(subject),
             drawing=Markup(plots_page.drawing(plots_page.PAGE.read_text(encoding="utf-8"))),  # noqa: S704 - our own
-            charts=charts(subject),
+            charts={} if subject.identical else charts(subject),
             groups=shown,
             matrices=matrices(subject, has_digits=bool(shown)),
             missing=unavailable(subject, missing),
@@ -97,6 +97,7 @@ def context(subject: Subject) -> dict[str, Any]:
         "runs": subject.runs,
         "paired": subject.paired,
         "same": subject.same,
+        "identical": subject.identical,
         "verdict": subject.verdict,
         "sentence": subject.sentence,
         "title": subject.title,

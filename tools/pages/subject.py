@@ -44,6 +44,17 @@ class Subject:
         )
 
     @property
+    def identical(self) -> bool:
+        """Whether both runs record the same of everything."""
+        return bool(
+            self.same
+            and self.before
+            and self.before.report == self.after.report
+            and self.before.history.equals(self.after.history)
+            and not summary(self.before, self.after)
+        )
+
+    @property
     def verdict(self) -> str:
         """The result in a few words."""
         if not self.before:
