@@ -22,7 +22,7 @@ SENTENCE_WORDS = 32
 TREE_LINES = 12
 GROUPS = ["First steps", "Experiments", "Looking", "Team", "Checks", "Maintenance"]
 
-MADE_BY_TASKS = {"reports/report.html", "reports/compare.html"}
+MADE_BY_TASKS = {"reports/report.html", "reports/compare.html", "reports/experiments.html"}
 
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`((?:[^`\n]|\n(?!\n))+)`")
