@@ -117,8 +117,9 @@ def fetch(
 def _no_source(file: IdxFile, reasons: dict[str, str]) -> str:
     tried = "; ".join(f"{_without_secrets(source)}: {reason}" for source, reason in reasons.items())
     return (
-        f"{file.name}: no source has it. Tried {tried}. Ways out: set {MIRROR_VARIABLE} to a URL or a folder "
-        "with the four files, fetch the team's copy with `dvc pull`, or try the pipeline without MNIST: `make demo`"
+        f"{file.name}: no source has it. Ways out: try the pipeline without MNIST: `make demo`; "
+        f"set {MIRROR_VARIABLE} to a URL or a folder with the four files; "
+        f"or fetch the team's copy with `dvc pull`. Tried {tried}"
     )
 
 

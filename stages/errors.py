@@ -1,17 +1,21 @@
 """Errors of the input: one line, exit code 1, no traceback."""
 
 import errno
+import importlib.util
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 
 from stages.terminal import printable
 
 # The remedy for a damaged output.
 RESTORE = "restore it with `dvc checkout --force`, or remove it and run `dvc repro`"
+
+INTERRUPTED = "interrupted; run the same command again to go on"
 
 # What the dynamic loader says where an imported library finds no memory, or may not be executed.
 _NOT_MAPPED = ("failed to map segment from shared object", "cannot allocate memory")
@@ -40,20 +44,20 @@ def one_line_errors() -> Iterator[None]:
             raise
         sys.exit(_line(error))
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)
 
 
 @contextmanager
 def interrupted_at_once(release: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """End the process at Ctrl-C, with one word, exit code 130 and no unwinding, after a call of `release`.
+    """End the process at Ctrl-C, with one line, exit code 130 and no unwinding, after a call of `release`.
 
     For TensorFlow, imported or computing: an exception raised within it may be lost, or leave damaged memory behind.
     """
 
     def end(*_: object) -> None:
         release()
-        os.write(2, b"\ninterrupted\n" if os.isatty(2) else b"interrupted\n")
+        os.write(2, b"\n" * os.isatty(2) + f"{INTERRUPTED}\n".encode())
         os._exit(130)
 
     before = signal.signal(signal.SIGINT, end)
@@ -85,12 +89,28 @@ def _line(error: BaseException) -> str:
     return f"error: {printable(message)}"
 
 
+ROOT = Path(__file__).resolve().parents[1]  # of the repository
+
+
+def _without_environment() -> str:
+    """Say that this Python has no packages, and how to run the command in the environment."""
+    programs = ROOT / ".venv/bin"
+    told = f"the packages are not installed for {sys.executable}"
+    if not (programs / "python").exists():
+        return f"{told}; `make setup` in {ROOT} installs the environment, then `export PATH={programs}:$PATH`"
+    if Path(sys.executable).parent == programs:
+        return f"{told}; `make -B .venv/installed-dev` in {ROOT} installs all packages"
+    return f"{told}; `export PATH={programs}:$PATH` finds the environment's Python"
+
+
 def _tell(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """Print one line for an error during the import of a stage, before `one_line_errors` is active."""
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
     elif needs_one_line(error):
         print(_line(error), file=sys.stderr)
+    elif isinstance(error, ModuleNotFoundError) and importlib.util.find_spec("numpy") is None:
+        print(f"error: {_without_environment()}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from stages.files import replacing
@@ -57,15 +57,44 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     accuracy, loss = figure.subplots(1, 2)
     _training_and_validation(accuracy, history, "accuracy")
-    accuracy.set(title="Accuracy", ylabel="images classified correctly")
-    accuracy.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    accuracy.set(title="Accuracy", ylabel="images classified correctly (log scale of the errors)")
+    accuracy.set_yscale("function", functions=(_log_of_errors, lambda height: 1 - 10.0**-height))
+    shares = 1 - history[["training_accuracy", "validation_accuracy"]].to_numpy()
+    errors = _ticks(shares.round(9), least=LEAST_ERRORS, most=1)
+    accuracy.set_yticks([1 - error for error in errors], [_percent(1 - error) for error in errors])
+    accuracy.set_ylim(1 - errors[-1], 1 - errors[0])
     _training_and_validation(loss, history, "loss")
     loss.set(title="Loss", ylabel="mean cross-entropy (nats, log scale)", yscale="log")
-    loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    loss.yaxis.set_major_formatter("{x:g}")
+    losses = _ticks(history[["training_loss", "validation_loss"]].to_numpy(), least=1e-6, most=1e6)
+    loss.set_yticks(losses, [f"{value:g}" for value in losses])
+    loss.set_ylim(losses[0], losses[-1])
     loss.yaxis.set_minor_formatter(NullFormatter())
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
+
+
+LEAST_ERRORS = 1e-4  # that the scale shows, as on the pages
+
+
+def _log_of_errors(accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
+    height: NDArray[np.float64] = -np.log10(np.clip(1 - accuracy, LEAST_ERRORS, None))
+    return height
+
+
+def _percent(accuracy: float) -> str:
+    decimals = 2 if accuracy > 0.999 else 1 if accuracy > 0.99 else 0
+    return f"{accuracy:.{decimals}%}"
+
+
+def _ticks(values: NDArray[np.float64], *, least: float, most: float) -> list[float]:
+    """Return 1, 2 and 5 times powers of ten, at least three, from below all values to above them."""
+    steps = [float(f"{first}e{power}") for power in range(-6, 7) for first in (1, 2, 5)]
+    steps = [step for step in steps if least <= step <= most]
+    low, high = np.clip([values.min(), values.max()], least, most)
+    begin = max(at for at, step in enumerate(steps) if step <= low)
+    end = min(at for at, step in enumerate(steps) if step >= high)
+    begin = max(0, min(begin, end - 2))
+    return steps[begin : max(end, begin + 2) + 1]
 
 
 def _training_and_validation(axes: Axes, history: pd.DataFrame, quantity: str) -> None:
@@ -139,10 +168,16 @@ def most_confident_mistakes(images: NDArray[np.float32], predictions: pd.DataFra
         axes.set_axis_off()
     for axes, index in zip(grid, shown, strict=False):  # there may be fewer mistakes than axes
         axes.imshow(images[index], cmap="gray_r", vmin=0, vmax=1)
+        axes.set_axis_on()
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(visible=True, color="0.85")
         axes.set_title(
             f"{labels[index]}, taken for {predicted[index]}\n{confidence[index]:.1%} sure, no. {index}",
             fontsize=9,
             fontweight="normal",
             loc="center",
+            pad=3,
         )
+    # A caption is nearer to its own picture, which has a frame, than to the one above.
+    figure.get_layout_engine().set(hspace=0.1)  # type: ignore[union-attr, call-arg]
     return figure

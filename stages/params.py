@@ -1,6 +1,7 @@
 """The sections of params.yaml as typed, checked values."""
 
 import reprlib
+import shlex
 import textwrap
 import warnings
 from pathlib import Path
@@ -12,7 +13,7 @@ from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import AliasEvent
 
-from stages.errors import InputError
+from stages.errors import ROOT, InputError
 
 PATH = Path("params.yaml")
 LIMIT = 64_000  # bytes; the committed file has 2,000
@@ -23,6 +24,10 @@ Units = Annotated[int, Field(ge=1, le=1_024)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+# DVC has removed a stage's outputs before the stage can find a fault.
+LAST_RUN = "correct it, or get the last committed run back: `git restore params.yaml dvc.lock reports && dvc checkout`"
 
 
 class Section(BaseModel):
@@ -85,13 +90,20 @@ def load_params(path: Path = PATH) -> Params:
         with path.open("rb") as file:
             content = file.read(LIMIT + 1)
     except FileNotFoundError:
-        raise InputError(f"{path}: not found; restore it with `git restore {path}`") from None
+        raise InputError(f"{path}: not found{_elsewhere(path)}") from None
     try:
         return Params.model_validate(parse(content, str(path), limit=LIMIT))
     except ValidationError as invalid:
         faults = [_fault(error) for error in invalid.errors(include_url=False)]
         more = [f"and {len(faults) - FAULTS:,} more faults"] if len(faults) > FAULTS else []
-        raise InputError(f"{path}: {'; '.join(faults[:FAULTS] + more)}") from None
+        raise InputError(f"{path}: {'; '.join(faults[:FAULTS] + more)}; {LAST_RUN}") from None
+
+
+def _elsewhere(path: Path) -> str:
+    """Say what helps where the file is missing: another folder, or git."""
+    if (ROOT / PATH).exists() and Path.cwd() != ROOT:
+        return f" in {Path.cwd()}; run the command in the repository's folder: `cd {shlex.quote(str(ROOT))}`"
+    return f"; restore it with `git restore {path}`"
 
 
 def parse(content: bytes, name: str, *, limit: int) -> Any:

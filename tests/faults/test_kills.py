@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.errors import INTERRUPTED
 from tests.clones import FAILED_REPRO, Clone, error_of
 from tests.faults.conftest import Undisturbed, fill
 from tests.faults.pipeline import PARAMS, SAMPLE, content, run, start
@@ -58,7 +59,7 @@ def test_ctrl_c_ends_training_with_one_word(moment: float | str, undisturbed: Un
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate()
     assert process.returncode in {130, -signal.SIGINT}
-    assert printed.splitlines()[-1] == "interrupted"
+    assert printed.splitlines()[-1] == INTERRUPTED
     assert "Traceback" not in printed
     run("train", tmp_path)
     assert content(tmp_path) == undisturbed.after["train"]

@@ -156,7 +156,7 @@ def test_a_folder_is_a_source(tmp_path: Path) -> None:
             id="redirects with a body without end",
         ),
         pytest.param(packs_without_need, "expected 300,000 bytes, found more", id="unpacks to more"),
-        pytest.param(answers_at_length, r"503 Server Error:\.\.\.\. Ways out", id="answers at length"),
+        pytest.param(answers_at_length, r"503 Server Error:\.\.\.$", id="answers at length"),
         pytest.param(hangs, "timed out", id="hangs"),
         pytest.param(sends(CONTENT, piece=1000, pause=0.1), "not finished by the deadline", id="trickles"),
         pytest.param(trickles_headers, "not finished by the deadline", id="trickles headers"),

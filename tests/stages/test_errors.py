@@ -1,12 +1,15 @@
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
 
-from stages.errors import InputError, interrupted_at_once, one_line_errors, remedied
+from stages.errors import INTERRUPTED, InputError, interrupted_at_once, one_line_errors, remedied
 from tools import ROOT
 
 
@@ -45,7 +48,7 @@ def test_lack_of_memory_for_a_library_is_named() -> None:
         ("MemoryError", "error: out of memory\n"),
         ("OSError(28, 'No space left on device')", "error: [Errno 28] No space left on device; make room and run"),
         ("ImportError('a.so: failed to map segment from shared object')", "error: out of memory, or"),
-        ("KeyboardInterrupt", "interrupted\n"),
+        ("KeyboardInterrupt", f"{INTERRUPTED}\n"),
     ],
 )
 def test_an_error_that_ends_an_import_is_one_line(raised: str, printed: str) -> None:
@@ -60,6 +63,32 @@ def test_an_error_that_ends_an_import_is_one_line(raised: str, printed: str) -> 
 def test_a_missing_package_keeps_its_traceback() -> None:
     with pytest.raises(ImportError), one_line_errors():
         raise ImportError("no module named a")
+
+
+@pytest.mark.parametrize("module", ["stages.train", "tools.pages.report"])
+def test_a_missing_package_names_the_environment(module: str, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "stages", tmp_path / "stages")
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+
+    def error(python: Path) -> str:
+        done = subprocess.run(
+            [python, "-I", "-c", f"import sys, runpy; sys.path.insert(0, '.'); runpy.run_module('{module}')"],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        return done.stderr
+
+    bare = tmp_path / "bare"
+    venv.create(bare)
+    python = bare / "bin/python"
+    assert re.fullmatch(
+        rf"error: the packages are not installed for {python}; `make setup` in {tmp_path} installs the environment, "
+        rf"then `export PATH={tmp_path}/\.venv/bin:\$PATH`\n",
+        error(python)
+    )  # fmt: skip
+    venv.create(tmp_path / ".venv")
+    assert error(python).endswith(f"; `export PATH={tmp_path}/.venv/bin:$PATH` finds the environment's Python\n")
+    assert f"`make -B .venv/installed-dev` in {tmp_path} installs all packages" in error(tmp_path / ".venv/bin/python")
 
 
 def test_a_remedy_is_appended() -> None:
@@ -90,7 +119,7 @@ with interrupted_at_once():
     print("continued")
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{INTERRUPTED}\n")
 
 
 def test_ctrl_c_is_an_exception_again_afterwards() -> None:

@@ -55,6 +55,44 @@ def test_learning_curves_show_both_sets_with_labels() -> None:
         assert training.get_marker() != validation.get_marker()
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "losses", "labels"),
+    [
+        ([0.64, 0.64], [1.2, 1.2], [["50%", "80%", "90%"], ["0.5", "1", "2"]]),
+        ([0.8, 0.9995], [0.6, 0.002], [["80%", "90%", "95%", "98%", "99%", "99.5%", "99.8%", "99.9%", "99.95%"],
+                                       ["0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1"]]),
+        ([1.0, 1.0], [1e-6, 1e-6], [["99.95%", "99.98%", "99.99%"], ["1e-06", "2e-06", "5e-06"]]),
+    ],
+)  # fmt: skip
+def test_learning_curves_have_the_scales_of_the_pages(
+    accuracies: list[float], losses: list[float], labels: list[list[str]]
+) -> None:
+    rows = [
+        [epoch + 1, accuracy, loss, accuracy, loss, 0.001]
+        for epoch, (accuracy, loss) in enumerate(zip(accuracies, losses, strict=True))
+    ]
+    for axes, expected in zip(
+        figures.learning_curves(pd.DataFrame(rows, columns=list(Epoch._fields))).axes, labels, strict=True
+    ):
+        found = [
+            (label.get_text(), place) for label, place in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)
+        ]
+        assert sorted(text for text, _ in found) == sorted(expected)
+        places = sorted(place for _, place in found)
+        # Both ends have a label.
+        np.testing.assert_allclose(sorted(axes.get_ylim()), [places[0], places[-1]])
+
+
+def test_a_caption_is_nearer_to_its_own_picture() -> None:
+    figure = mistakes(40)
+    figure.draw_without_rendering()
+    first, below = figure.axes[0], figure.axes[figures.COLUMNS]
+    caption = below.title.get_window_extent()
+    to_its_own = caption.y0 - below.get_window_extent().y1
+    to_the_one_above = first.get_window_extent().y0 - caption.y1
+    assert 0 < to_its_own < to_the_one_above / 2
+
+
 def test_the_confusion_matrix_shows_every_count() -> None:
     figure = figures.confusion_matrix(COUNTS)
     (axes,) = figure.axes

@@ -83,7 +83,11 @@ def test_numbers_are_read_as_dvc_reads_them(number: str, tmp_path: Path) -> None
         ("learning_rate: 0.001", "learning_rate: .nan", r"train\.learning_rate: .* finite number, found nan"),
         ("learning_rate: 0.001", "learning_rate: -0.1", r"train\.learning_rate: .* greater than 0, found -0\.1"),
         ("precision: float32", "precision: no", r"train\.precision: .* 'float32' or 'bfloat16', found 'no'"),
-        ("warmup: 0.05", "warmup: 0.6", r"train: warmup and decay must be at most 1 together, found 0\.6 and 0\.5$"),
+        (
+            "warmup: 0.05",
+            "warmup: 0.6",
+            r"train: warmup and decay must be at most 1 together, found 0\.6 and 0\.5; correct it",
+        ),
         ("dataset: mnist", "dataset: cifar", r"prepare\.dataset: .* 'mnist' or 'digits', found 'cifar'"),
         ("validation_size: 5000", "validation_size: 60000", r"prepare\.validation_size: .* less than 60000"),
         (LAYERS, "lstm_units: []\n", r"model\.lstm_units: .* at least 1 item"),
@@ -117,7 +121,7 @@ def test_a_section_without_values_is_refused(tmp_path: Path) -> None:
 
 def test_only_the_first_of_many_faults_are_named(tmp_path: Path) -> None:
     more = "".join(f"a{number}: 1\n" for number in range(1_000))
-    with pytest.raises(InputError, match=r"a9 is unknown, [^;]*; and 990 more faults$"):
+    with pytest.raises(InputError, match=r"a9 is unknown, [^;]*; and 990 more faults; correct it, or get the last "):
         load(COMMITTED + more, tmp_path)
 
 
@@ -166,9 +170,24 @@ def test_anything_but_a_mapping_of_sections_is_refused(text: str, tmp_path: Path
         load(text, tmp_path)
 
 
-def test_a_missing_file_is_named_with_the_remedy(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
     with pytest.raises(InputError, match=r"not found; restore it with `git restore"):
         load_params(tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as error:
+        load_params()
+    assert str(error.value) == (
+        f"params.yaml: not found in {tmp_path}; run the command in the repository's folder: `cd {ROOT}`"
+    )
+
+
+def test_a_misspelt_parameter_comes_with_the_way_back_to_the_last_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        load(replaced("epochs: 10", "epochs: 10\n  epoch: 3"), tmp_path)
+    assert str(error.value).endswith(
+        "; correct it, or get the last committed run back: `git restore params.yaml dvc.lock reports && dvc checkout`"
+    )
 
 
 def test_no_parameter_can_make_an_object(tmp_path: Path) -> None:

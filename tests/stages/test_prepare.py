@@ -233,7 +233,8 @@ def test_files_that_the_repository_lost_are_named_with_one_reason(
     write_split(team, seed=1)
     printed = team.run("python", "stage.py", exit_code=1)
     assert re.fullmatch(
-        rf"error: train-images-idx3-ubyte.gz: no source has it. Tried data/raw at HEAD: .*{reason}.*\n", printed
+        rf"error: train-images-idx3-ubyte.gz: no source has it. Ways out: .* Tried data/raw at HEAD: .*{reason}.*\n",
+        printed,
     )
 
 

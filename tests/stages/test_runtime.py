@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.errors import INTERRUPTED
 from tools import ROOT
 
 
@@ -73,7 +74,7 @@ def test_messages_of_tensorflow_come_before_the_traceback(tmp_path: Path) -> Non
 
 
 def test_ctrl_c_during_the_import_ends_with_one_word(tmp_path: Path) -> None:
-    assert import_of("signal.raise_signal(signal.SIGINT)", tmp_path) == (130, "interrupted\n")
+    assert import_of("signal.raise_signal(signal.SIGINT)", tmp_path) == (130, f"{INTERRUPTED}\n")
 
 
 def test_lack_of_memory_or_disk_during_the_import_ends_with_one_line(tmp_path: Path) -> None:
