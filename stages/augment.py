@@ -9,6 +9,7 @@ from math import pi
 import numpy as np
 
 from stages import dataset
+from stages.arithmetic import factor, product
 from stages.params import Augment
 from stages.runtime import tf
 
@@ -24,7 +25,7 @@ def augmented(images: tf.Tensor, params: Augment, *, seed: tf.Tensor) -> tf.Tens
     """
     if not any(params.model_dump().values()):
         return images
-    count = tf.shape(images)[0]
+    count = images.shape[0]
     a, b, c, d, e, f = tf.unstack(affine_maps(count, params, seed=seed)[:, :, tf.newaxis, tf.newaxis], axis=1)
     right, down = a * COLUMNS + b * ROWS + c, d * COLUMNS + e * ROWS + f
     if params.elastic:
@@ -33,7 +34,7 @@ def augmented(images: tf.Tensor, params: Augment, *, seed: tf.Tensor) -> tf.Tens
     return sampled(images, right, down)
 
 
-def affine_maps(count: tf.Tensor, params: Augment, *, seed: tf.Tensor) -> tf.Tensor:
+def affine_maps(count: int, params: Augment, *, seed: tf.Tensor) -> tf.Tensor:
     """Draw maps from output to input pixels, as (count, 6): x' = a x + b y + c, y' = d x + e y + f.
 
     Shift, rotation, shear and scale are uniform within the ranges of `params`, about the centre of the image.
@@ -41,7 +42,8 @@ def affine_maps(count: tf.Tensor, params: Augment, *, seed: tf.Tensor) -> tf.Ten
     uniform = tf.random.stateless_uniform((6, count), seed, -1.0, 1.0)
     right, down = params.shift * uniform[0], params.shift * uniform[1]
     angle = params.rotation * pi / 180 * uniform[2]
-    slant = tf.tan(params.shear * pi / 180 * uniform[3])
+    slant = params.shear * pi / 180 * uniform[3]
+    slant = tf.sin(slant) / tf.cos(slant)
     wide, high = 1 + params.scale * uniform[4], 1 + params.scale * uniform[5]
     cosine, sine = tf.cos(angle), tf.sin(angle)
     a, b = cosine / wide, (slant * cosine - sine) / high
@@ -52,16 +54,17 @@ def affine_maps(count: tf.Tensor, params: Augment, *, seed: tf.Tensor) -> tf.Ten
     return tf.stack([a, b, c, d, e, f], axis=1)
 
 
-def smooth_noise(count: tf.Tensor, *, seed: tf.Tensor) -> tf.Tensor:
+def smooth_noise(count: int, *, seed: tf.Tensor) -> tf.Tensor:
     """Draw (count, 28, 28) numbers of mean 0 and variance 1 that differ little from pixel to pixel."""
     distance = np.subtract.outer(np.arange(dataset.SIDE), np.arange(dataset.SIDE))
     smooth = np.exp(-((distance / SMOOTHNESS) ** 2) / 2)
     smooth = (smooth / np.linalg.norm(smooth, axis=1, keepdims=True)).astype(np.float32)
     # Noise of variance 1. Smoothing keeps the variance.
     noise = tf.random.stateless_uniform((count, dataset.SIDE, dataset.SIDE), seed, -(3**0.5), 3**0.5)
-    # Smooth along the columns and then along the rows, with one matrix product each.
-    noise = tf.reshape(tf.reshape(noise, (-1, dataset.SIDE)) @ smooth.T, (-1, dataset.SIDE, dataset.SIDE))
-    return tf.linalg.matmul(smooth, noise)
+    for _ in range(2):  # along the rows, then along the columns
+        flat = product(factor(tf.reshape(noise, (-1, dataset.SIDE))), tf.constant(smooth.T))
+        noise = tf.transpose(tf.reshape(flat, (-1, dataset.SIDE, dataset.SIDE)), (0, 2, 1))
+    return noise
 
 
 def sampled(images: tf.Tensor, right: tf.Tensor, down: tf.Tensor) -> tf.Tensor:

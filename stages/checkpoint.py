@@ -31,6 +31,7 @@ FOLDER = Path(".dvc/tmp/checkpoints")
 CODE = (
     "__init__",
     "archive",
+    "arithmetic",
     "augment",
     "checkpoint",
     "csv_table",

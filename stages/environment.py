@@ -1,4 +1,4 @@
-"""models/environment.json: processor and packages, which affect a training's last bits as its inputs do."""
+"""models/environment.json: what decides a training's bits beside its inputs."""
 
 import json
 import platform
@@ -12,16 +12,30 @@ from stages.files import replacing
 
 PATH = Path("models/environment.json")
 
+PORTABLE = "the same on every x86-64 processor with AVX2 and FMA"
+
 # Instruction sets for which TensorFlow has special kernels.
 INSTRUCTIONS = {"avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve"}
 
 Environment = dict[str, str]
 
 
-def describe() -> Environment:
-    """Describe processor and packages, without times, host names and user names."""
+def describe(fault: str | None) -> Environment:
+    """Describe what decides the bits of a training: the packages, and with a fault of the arithmetic the processor."""
     from stages.runtime import tf  # noqa: PLC0415 - readers of the record start without TensorFlow
 
+    packages = {
+        "tensorflow": f"{tf.version.VERSION} {tf.version.GIT_VERSION}",
+        "keras": version("keras"),
+        "numpy": version("numpy"),
+    }
+    if fault is None:
+        return {"bits": PORTABLE} | packages
+    return {"bits": f"of this kind of processor: {fault}"} | processor() | packages
+
+
+def processor() -> Environment:
+    """Describe the processor and its system, without host names and user names."""
     cpu = cpuinfo()
     flags = {*cpu.get("flags", "").split(), *cpu.get("Features", "").split()}
     return {
@@ -29,10 +43,6 @@ def describe() -> Environment:
         or platform.processor(),
         "instructions": " ".join(sorted(INSTRUCTIONS & flags)),
         "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "tensorflow": f"{tf.version.VERSION} {tf.version.GIT_VERSION}",
-        "keras": version("keras"),
-        "numpy": version("numpy"),
     }
 
 

@@ -10,7 +10,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from stages import archive, confusion, dataset, figures, history, metrics, predictions, report
 from stages.dataset import CLASSES, Dataset
 from stages.errors import RESTORE, interrupted_at_once, one_line_errors, remedied
-from stages.model import Predictor, make_predictor
+from stages.model import Predictor
 from stages.params import load_params
 from stages.report import Digit, Part, Report, Size, Test
 
@@ -23,7 +23,7 @@ def main() -> None:
     size = Size(parameters=network.count_params(), bytes=archive.PATH.stat().st_size)
 
     with remedied(RESTORE):
-        result = evaluate(make_predictor(network), train, validation, test, size)
+        result = evaluate(Predictor(network), train, validation, test, size)
 
     report.save(result.report)
     predictions.save(result.predictions)

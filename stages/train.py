@@ -1,13 +1,14 @@
 """data/processed/{train,validation}.npz -> models/{lstm.keras,environment.json} and reports/history.csv."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from stages import archive, checkpoint, dataset, environment, history, model
+from stages import archive, arithmetic, checkpoint, dataset, environment, history, model
 from stages.augment import augmented
 from stages.dataset import Dataset
 from stages.errors import InputError, interrupted_at_once, one_line_errors
-from stages.fast import SHARDS, make_gradients
+from stages.fast import IMAGES, make_gradients
 from stages.history import Epoch
 from stages.metrics import accuracy_and_loss
 from stages.params import Augment, Params, Train, load_params
@@ -20,11 +21,15 @@ def main() -> None:
     training, validation = dataset.load(dataset.TRAIN), dataset.load(dataset.VALIDATION)
     network = model.build(params.model, seed=params.train.seed)
     optimizer = make_optimizer(network, params.train, images=len(training))
+    steps = trace(network, optimizer, params, images=len(training))
     state = [*network.variables, *optimizer.variables]
-    here = environment.describe()
+    fault = arithmetic.fault(steps.graphs)
+    if fault:
+        print(f"the bits of this training are those of this kind of processor: {fault}")
+    here = environment.describe(fault)
     with checkpoint.Checkpoint(checkpoint.key(params, training, validation, here)) as kept:
         epochs = kept.restore(state)
-        for epoch in train(network, optimizer, params, training, validation, done=len(epochs)):
+        for epoch in train(steps, params, training, validation, done=len(epochs)):
             epochs.append(epoch)
             history.save(epochs)  # after each epoch, so that users can follow the training
             kept.save(state, epochs)
@@ -34,31 +39,49 @@ def main() -> None:
         kept.remove()
 
 
+class Steps(NamedTuple):
+    """What training computes, traced: a step of learning, a step of prediction, and all graphs."""
+
+    learn: tf.types.experimental.ConcreteFunction
+    predict: model.Predictor
+    graphs: Sequence[tf.Graph]
+
+
+def trace(network: keras.Model, optimizer: keras.optimizers.Optimizer, params: Params, *, images: int) -> Steps:
+    """Trace the steps of a training of the network on this many images."""
+    count = batch_shape(params.train, images)
+    shape = tf.TensorSpec((count, dataset.SIDE, dataset.SIDE))
+    learn = make_learner(network, optimizer, params.train).get_concrete_function(
+        shape, tf.TensorSpec(count, tf.uint8), tf.TensorSpec(count)
+    )
+    predict = model.Predictor(network)
+    change = tf.function(lambda batch: augmented(batch, params.augment, seed=tf.zeros(2, tf.int64)), autograph=False)
+    return Steps(learn, predict, [learn.graph, predict.traced.graph, change.get_concrete_function(shape).graph])
+
+
 def train(
-    network: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
+    steps: Steps,
     params: Params,
     training: Dataset,
     validation: Dataset,
     *,
     done: int = 0,
 ) -> Iterator[Epoch]:
-    """Train a network in place, after `done` epochs, and yield the figures of each epoch.
+    """Train the network of the steps in place, after `done` epochs, and yield the figures of each epoch.
 
     Raises `InputError` after an epoch whose losses are not finite.
     """
-    epochs, steps = params.train.epochs, batches_in_epoch(params.train, len(training))
-    learn, predict = make_learner(network, optimizer, params.train), model.make_predictor(network)
+    epochs, count = params.train.epochs, batches_in_epoch(params.train, len(training))
     stream = iter(batches(training, params.train, params.augment, done=done))
-    with Progress(epochs=epochs, steps=steps, done=done) as progress:
+    with Progress(epochs=epochs, steps=count, done=done) as progress:
         for number in range(done + 1, epochs + 1):
             loss = correct = 0.0
-            for _ in range(steps):
-                batch_loss, batch_correct, rate = learn(*next(stream))
+            for _ in range(count):
+                batch_loss, batch_correct, rate = steps.learn(*next(stream))
                 loss += float(batch_loss)
                 correct += float(batch_correct)
                 progress.step()
-            accuracy, validation_loss = accuracy_and_loss(validation.labels, predict(validation.images))
+            accuracy, validation_loss = accuracy_and_loss(validation.labels, steps.predict(validation.images))
             epoch = Epoch(
                 epoch=number,
                 training_accuracy=correct / len(training),
@@ -105,8 +128,8 @@ def make_optimizer(network: keras.Model, params: Train, *, images: int) -> keras
 
 def make_learner(
     network: keras.Model, optimizer: keras.optimizers.Optimizer, params: Train
-) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """Make the function that trains on one batch.
+) -> tf.types.experimental.PolymorphicFunction:
+    """Make the function that trains on one batch of images (n, 28, 28), labels (n,) and weights (n,).
 
     The function returns the sum of the losses, the number of images classified correctly, and the learning rate.
     """
@@ -123,6 +146,11 @@ def make_learner(
     return learn
 
 
+def batch_shape(params: Train, images: int) -> int:
+    """Return the number of images in a batch, those included that only fill it up."""
+    return math.ceil(min(params.batch_size, images) / IMAGES) * IMAGES
+
+
 def batches(training: Dataset, params: Train, augment: Augment, *, done: int = 0) -> tf.data.Dataset:
     """Stream the batches of all epochs after `done`, as images, labels and weights of one shape.
 
@@ -131,7 +159,7 @@ def batches(training: Dataset, params: Train, augment: Augment, *, done: int = 0
     """
     images, labels = tf.constant(training.images), tf.constant(training.labels)
     count = len(training)
-    shape = (math.ceil(min(params.batch_size, count) / SHARDS) * SHARDS,)
+    shape = (batch_shape(params, count),)
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seed=tf.stack([params.seed, epoch]))

@@ -99,7 +99,7 @@ def commit_run(clone: Clone, seed: int, change: str) -> None:
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - as TensorFlow, only here
 
     from stages.evaluate import evaluate  # noqa: PLC0415
-    from stages.model import make_predictor  # noqa: PLC0415
+    from stages.model import Predictor  # noqa: PLC0415
     from stages.runtime import keras  # noqa: PLC0415
 
     train, validation, test = (
@@ -114,7 +114,7 @@ def commit_run(clone: Clone, seed: int, change: str) -> None:
     match change:
         case "refit":
             features = keras.Model(model.inputs, model.layers[-2].output)
-            fitted = LogisticRegression(max_iter=2000).fit(make_predictor(features)(train.images), train.labels)
+            fitted = LogisticRegression(max_iter=2000).fit(Predictor(features)(train.images), train.labels)
             weights, bias = fitted.coef_.T, fitted.intercept_
         case "five digits never":
             bias -= 100 * (np.arange(10) < 5)
@@ -123,7 +123,7 @@ def commit_run(clone: Clone, seed: int, change: str) -> None:
     last.set_weights([weights.astype(np.float32), bias])
     archive.save(model, path)
     size = Size(parameters=model.count_params(), bytes=path.stat().st_size)
-    result = evaluate(make_predictor(model), train, validation, test, size)
+    result = evaluate(Predictor(model), train, validation, test, size)
     report.save(result.report, clone.folder / report.PATH)
     predictions.save(result.predictions, clone.folder / predictions.PATH)
     confusion.save(result.counts, clone.folder / confusion.PATH)

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from stages import archive, dataset
 from stages.errors import InputError, one_line_errors
-from stages.model import make_predictor
+from stages.model import Predictor
 from tools.find_digit import normalized
 from tools.pictures import to_grey
 
@@ -323,7 +323,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     images = dataset.load(dataset.VALIDATION if arguments.validation else dataset.TEST)
-    predict = make_predictor(archive.load(archive.PATH))
+    predict = Predictor(archive.load(archive.PATH))
     print(f"{'of ' + str(arguments.count):27}   right  refused  misread")
     for kind in (*KINDS, *REFUSED):
         fields, labels, refused = [], [], 0

@@ -10,7 +10,7 @@ from PIL import Image
 
 from stages import archive, dataset
 from stages.errors import InputError
-from stages.model import make_predictor
+from stages.model import Predictor
 from tests.clones import Clone, error_of
 from tools import predict
 from tools.pictures import read
@@ -47,7 +47,7 @@ def test_a_folder_is_classified_by_the_workspaces_model(first_run: Clone, pictur
         assert list(confidence) == [str(digit) for digit in range(10)]
         assert sum(confidence.values()) == pytest.approx(1, abs=1e-5)
         assert max(confidence, key=confidence.__getitem__) == str(image["digit"])
-    predictor = make_predictor(archive.load(first_run.folder / archive.PATH))
+    predictor = Predictor(archive.load(first_run.folder / archive.PATH))
     expected = predictor(np.stack([read(Path(image["image"])) for image in images]))
     np.testing.assert_allclose([list(image["confidence"].values()) for image in images], expected, atol=1e-6)
 

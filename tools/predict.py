@@ -22,7 +22,7 @@ from stages.dataset import CLASSES
 from stages.errors import InputError, interrupted_at_once, one_line_errors
 from stages.files import replacing
 from stages.metrics import Probabilities, checked
-from stages.model import make_predictor
+from stages.model import Predictor
 from stages.terminal import printable
 from tools import ROOT, make_parser, pictures, tables
 from tools.runs import lock
@@ -49,7 +49,7 @@ def main() -> None:
     name = arguments.model or str(archive.PATH)
     path = fetch(arguments.model, arguments.repo or str(ROOT)) if arguments.model else ROOT / archive.PATH
     with interrupted_at_once():
-        probabilities = checked(make_predictor(archive.load(path))(images), name)
+        probabilities = checked(Predictor(archive.load(path))(images), name)
     print(as_json(name, path, paths, probabilities) if arguments.json else table(paths, probabilities))
 
 

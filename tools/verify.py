@@ -21,10 +21,11 @@ from stages.report import Report
 from stages.terminal import printable
 from tools import ROOT, make_parser, tables
 from tools.runs import lock
+from tools.runs.lock import Lock
 from tools.runs.revision import read, resolve
 from tools.runs.run import flat
 
-RECORD = environment.PATH.as_posix()  # says where a run was made, and so is no part of the verdict
+RECORD = environment.PATH.as_posix()
 
 TOLERANCE = {"accuracy": 0.003, "loss": 0.01}  # a few times what another seed changes
 SAME, OTHER_BITS, OTHER_RESULT = 0, 3, 4
@@ -37,17 +38,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name) / "clone"
         clone_of(rev, clone)
-        expected, before = outputs(clone), report.load(clone / report.PATH)
+        expected, before = lock.load(clone / lock.PATH), report.load(clone / report.PATH)
         run_pipeline(clone)
-        found, after = outputs(clone), report.load(clone / report.PATH)
-        compared = [path for path in expected if path != RECORD]
-        differing = [path for path in compared if expected[path] != found.get(path)]
-        print(table(expected, found))
+        found, after = lock.load(clone / lock.PATH), report.load(clone / report.PATH)
+        differing = [path for path, hash_ in expected.hashes.items() if hash_ != found.hashes.get(path)]
+        here = record_of(clone)
+        print(table(expected.hashes, found.hashes))
+        print(f"bits of this run: {printable(here['bits']) if here and 'bits' in here else 'not recorded'}")
         if not differing:
-            print(f"{rev}: all {len(compared)} outputs have the bytes that dvc.lock names")
+            print(f"{rev}: all {len(expected.hashes)} outputs have the bytes that dvc.lock names")
             sys.exit(SAME)
         disagreeing = disagreements(before, after)
-        for line in (*reasons(recorded(rev), record_of(clone)), *disagreeing):
+        for line in (first_difference(expected, found), *reasons(recorded(rev), here), *disagreeing):
             print(line)
         if disagreeing:
             print(f"{rev}: another result: {len(differing)} outputs differ, the metrics beyond the tolerance")
@@ -89,17 +91,23 @@ def run_pipeline(clone: Path) -> None:
         raise InputError("the pipeline of the clone failed, as its last lines say")
 
 
-def outputs(folder: Path) -> Mapping[str, str]:
-    """Read the hash of every output from dvc.lock."""
-    return lock.load(folder / lock.PATH).hashes
-
-
 def table(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
     rows = []
     for path, hash_ in expected.items():
-        verdict = "not compared" if path == RECORD else "same" if found.get(path) == hash_ else "DIFFERENT"
+        verdict = "same" if found.get(path) == hash_ else "DIFFERENT"
         rows.append((printable(path), hash_[:12], found.get(path, "none")[:12], verdict))
     return tables.text(("output", "expected", "found", "verdict"), rows, left=4)
+
+
+def first_difference(expected: Lock, found: Lock) -> str:
+    """Name the stage that made another output from the same inputs, and its first such output."""
+    for name, stage in expected.stages.items():
+        again = found.stages.get(name)
+        if again and {dep.path: dep.md5 for dep in stage.deps} == {dep.path: dep.md5 for dep in again.deps}:
+            for out in stage.outs:
+                if out.md5 != found.hashes.get(out.path):
+                    return printable(f"first difference: stage {name} made another {out.path} from the same inputs")
+    return "first difference: not in an output of a stage with the same inputs"
 
 
 def recorded(rev: str) -> Environment | None:

@@ -11,6 +11,8 @@ from stages import archive, fast, model
 from stages.errors import InputError
 from stages.params import Model
 from stages.runtime import keras, tf
+from stages.train import make_learner, make_optimizer
+from tests import reference
 from tests.parameters import make_params
 from tools import ROOT
 
@@ -46,11 +48,11 @@ def stock(network: Any, images: Any, labels: Any) -> tuple[Any, Any, list[Any]]:
                 if isinstance(layer, keras.layers.Dropout):
                     masks = fast.dropout_masks(
                         x.shape[1] if len(x.shape) == 3 else 1,
-                        (count // fast.SHARDS, x.shape[-1]),
+                        (x.shape[-1], count // fast.SHARDS),
                         layer.rate,
                         tf.random.fold_in(seed, number),
                     )
-                    x *= tf.stack(masks, axis=1) if len(x.shape) == 3 else masks[0]
+                    x *= tf.transpose(tf.stack(masks), (2, 0, 1)) if len(x.shape) == 3 else tf.transpose(masks[0])
                 else:
                     x = layer(x)
             halves.append(x)
@@ -58,6 +60,11 @@ def stock(network: Any, images: Any, labels: Any) -> tuple[Any, Any, list[Any]]:
         losses = keras.losses.sparse_categorical_crossentropy(labels, outputs)
         mean = tf.reduce_mean(losses)
     return outputs, tf.reduce_sum(losses), tape.gradient(mean, network.trainable_weights)
+
+
+def outputs_of(network: Any, images: Any, seed: Any) -> Any:
+    """Compute the outputs of training."""
+    return tf.nn.softmax(tf.transpose(fast.logits(network, images, seed=seed, precision="float32")))
 
 
 def assert_equal_to_rounding(actual: Any, expected: Any) -> None:
@@ -80,7 +87,7 @@ def test_outputs_and_gradients_are_those_of_the_stock_layers(number: int) -> Non
     images, labels, weights = some(12)
     loss, correct, gradients = fast.make_gradients(network, precision="float32")(images, labels, weights, SEED)
     outputs = [
-        fast.forward(network, part, seed=tf.random.fold_in(SEED, shard), precision="float32")
+        outputs_of(network, part, tf.random.fold_in(SEED, shard))
         for shard, part in enumerate(tf.split(images, fast.SHARDS))
     ]
     expected_outputs, expected_loss, expected = stock(network, images, labels)
@@ -100,7 +107,8 @@ def test_training_computes_the_same_outputs_as_the_saved_model(layers: int, acti
     archive.save(network, tmp_path / "lstm.keras")
     saved = archive.load(tmp_path / "lstm.keras")
     assert len([layer for layer in saved.layers if isinstance(layer, keras.layers.LSTM)]) == layers
-    assert_equal_to_rounding(fast.forward(network, images, seed=SEED, precision="float32"), saved(images))
+    assert_equal_to_rounding(outputs_of(network, images, SEED), saved(images))
+    assert_equal_to_rounding(fast.probabilities(network, images), saved(images))
 
 
 def layer(kind: str, **options: Any) -> Any:
@@ -146,20 +154,20 @@ def test_layers_and_options_that_training_would_ignore_are_refused(refused: list
     with pytest.raises(InputError, match=re.escape(message)) as error:
         fast.make_gradients(network, precision="float32")(*some(8), SEED)
     assert re.match(r"stages/model\.py: layer \w+ \(\w+\): ", str(error.value))
-    assert str(error.value).endswith("; change the layer, or add it to `forward` in stages/fast.py")
+    assert str(error.value).endswith("; change the layer, or add it to `logits` in stages/fast.py")
 
 
 @pytest.mark.parametrize(
     "layers",
     [
         [layer("LSTM", recurrent_activation="hard_sigmoid", unroll=True)],
-        [layer("LSTM"), keras.layers.LayerNormalization(), layer("Dense", use_bias=False)],
+        [layer("LSTM"), keras.layers.LayerNormalization(), layer("Dense")],
     ],
 )
 def test_layers_and_options_that_training_computes_are_accepted(layers: list[Any]) -> None:
-    network = keras.Sequential([keras.Input((28, 28)), *layers])
+    network = keras.Sequential([keras.Input((28, 28)), *layers, layer("Dense", activation="softmax")])
     images, _, _ = some(3)
-    assert_equal_to_rounding(fast.forward(network, images, seed=SEED, precision="float32"), network(images))
+    assert_equal_to_rounding(outputs_of(network, images, SEED), network(images))
 
 
 def test_bfloat16_gives_the_gradients_of_float32_to_a_few_percent() -> None:
@@ -195,7 +203,7 @@ def test_the_bits_do_not_depend_on_the_number_of_cores() -> None:
         "assert tf.config.threading.get_inter_op_parallelism_threads() == {cores}\n"
         "network = network_of([128, 128], dropout=0.2)\n"
         "_, _, gradients = tf.function(fast.make_gradients(network, precision='float32'))(*some(64), SEED)\n"
-        "probabilities = model.make_predictor(network)(np.asarray(some(64)[0]))\n"
+        "probabilities = model.Predictor(network)(np.asarray(some(64)[0]))\n"
         "print(hashlib.sha256(b''.join(np.asarray(g).tobytes() for g in [*gradients, probabilities])).hexdigest())\n"
     )
     hashes = {
@@ -216,3 +224,42 @@ def test_dropout_masks_keep_the_mean() -> None:
     assert masks.mean() == pytest.approx(1, abs=0.02)
     np.testing.assert_array_equal(masks, fast.dropout_masks(7, (501, 3), 0.2, SEED))
     assert (masks != np.asarray(fast.dropout_masks(7, (501, 3), 0.2, SEED + 1))).any()
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
+def test_training_has_the_bits_of_the_definition(activation: str) -> None:
+    params = make_params(
+        model__lstm_units=[6, 5], model__dense_units=7, model__dropout=0.3, model__activation=activation,
+        train__batch_size=64, train__epochs=1, train__warmup=0.5,
+    )  # fmt: skip
+    network = model.build(params.model, seed=1)
+    optimizer = make_optimizer(network, params.train, images=192)
+    rng = np.random.default_rng(0)
+    weights = [np.asarray(variable) for variable in network.trainable_variables]
+    moments = [[np.zeros_like(weight)] * 2 for weight in weights]
+    learn = make_learner(network, optimizer, params.train)
+    for step in range(1, 4):
+        images = rng.random((64, 28, 28), np.float32)
+        labels = rng.integers(0, 10, 64).astype(np.uint8)
+        shards = []
+        for shard in range(fast.SHARDS):
+            seed = tf.random.fold_in(tf.constant([params.train.seed, step - 1], tf.int64), shard)
+            masks = [
+                [
+                    np.asarray(mask)
+                    for mask in fast.dropout_masks(count, (units, 32), 0.3, tf.random.fold_in(seed, layer))
+                ]
+                for layer, units, count in ((1, 6, 28), (3, 5, 1))
+            ]
+            part = slice(32 * shard, 32 * shard + 32)
+            shards.append(reference.gradients(weights, activation, masks, images[part], labels[part]))
+        loss, _, rate = learn(tf.constant(images), tf.constant(labels), tf.ones(64))
+        assert float(loss) == shards[0][0] + shards[1][0]
+        by_weight = [
+            (first + second) / np.float32(64) for first, second in zip(shards[0][1], shards[1][1], strict=True)
+        ]
+        weights = reference.adam(weights, moments, by_weight, step=step, rate=np.float32(rate))
+        for variable, expected in zip(network.trainable_variables, weights, strict=True):
+            np.testing.assert_array_equal(np.asarray(variable), expected, err_msg=variable.path)
+    logits = fast.logits(network, tf.constant(images[:32]), seed=None, precision="float32")
+    np.testing.assert_array_equal(np.asarray(fast.log_softmax(logits)), reference.log_softmax(np.asarray(logits)))

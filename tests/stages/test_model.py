@@ -53,7 +53,7 @@ def test_the_seed_decides_the_weights() -> None:
 def test_a_predictor_gives_the_networks_outputs_for_any_number_of_images(count: int) -> None:
     network = model.build(make_params(model__lstm_units=[5, 4]).model, seed=0)
     images = np.random.default_rng(0).random((count, 28, 28), np.float32)
-    probabilities = model.make_predictor(network)(images)
+    probabilities = model.Predictor(network)(images)
     assert probabilities.shape == (count, 10)
     np.testing.assert_allclose(probabilities, network.predict(images, verbose=0), atol=1e-6)
 

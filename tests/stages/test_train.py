@@ -14,7 +14,7 @@ from stages.errors import InputError
 from stages.history import Epoch
 from stages.params import Params
 from stages.runtime import tf
-from stages.train import Trapezoid, batches, make_optimizer, train
+from stages.train import Trapezoid, batches, make_optimizer, trace, train
 from tests.images import random_digits
 from tests.parameters import DIVERGING, SMALL, make_params, write_params
 
@@ -26,7 +26,7 @@ def small(**changes: Any) -> Params:
 def trained(params: Params, images: Dataset) -> tuple[list[Epoch], Any]:
     network = model.build(params.model, seed=params.train.seed)
     optimizer = make_optimizer(network, params.train, images=len(images))
-    return list(train(network, optimizer, params, images, images)), network
+    return list(train(trace(network, optimizer, params, images=len(images)), params, images, images)), network
 
 
 # Training
@@ -145,10 +145,11 @@ def test_an_interrupted_training_ends_with_the_bits_of_one_that_was_not(
         # Each pass imitates a new process: only the checkpoint is passed on.
         network = model.build(params.model, seed=params.train.seed)
         optimizer_ = make_optimizer(network, params.train, images=len(images))
+        steps = trace(network, optimizer_, params, images=len(images))
         state = [*network.variables, *optimizer_.variables]
         with Checkpoint("inputs") as checkpoint:
             history = checkpoint.restore(state)
-            for epoch in train(network, optimizer_, params, images, images, done=len(history)):
+            for epoch in train(steps, params, images, images, done=len(history)):
                 history.append(epoch)
                 checkpoint.save(state, history)
                 if epoch.epoch == interrupted_after:

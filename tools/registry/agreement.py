@@ -38,11 +38,11 @@ def check(of: Revision) -> None:
 
 def predict(model: bytes, test: dataset.Dataset, of: Revision) -> Probabilities:
     with tempfile.TemporaryDirectory() as folder, interrupted_at_once():
-        from stages.model import make_predictor  # noqa: PLC0415 - TensorFlow, which no other check needs
+        from stages.model import Predictor  # noqa: PLC0415 - TensorFlow, which no other check needs
 
         path = Path(folder) / archive.PATH.name
         path.write_bytes(model)
-        return checked(make_predictor(archive.load(path))(test.images), f"{archive.PATH} at {of}")
+        return checked(Predictor(archive.load(path))(test.images), f"{archive.PATH} at {of}")
 
 
 def disagreements(recorded: Evidence, labels: Labels, probabilities: Probabilities) -> list[str]:

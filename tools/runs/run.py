@@ -44,7 +44,7 @@ class Run:
     report: Report
     history: pd.DataFrame
     predictions: pd.DataFrame
-    environment: Environment | None  # processor and packages that trained
+    environment: Environment | None  # what decided the bits of the training beside its inputs
     missing: str  # why the environment is not there, and the command that gets it
     packages: Mapping[str, str]  # versions, by name; empty if requirements.txt is not that of the run
     not_run: list[str]  # which files of the commit differ from those that the stages ran with
