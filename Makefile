@@ -1,12 +1,12 @@
 # Every task by name. Any of them makes the environment it needs in .venv first.
 .PHONY: help setup repro demo report compare experiments check storage repair register card promote rollback verify test
-.PHONY: test-faults test-team bench lint format plots-page screenshots requirements clean
+.PHONY: test-faults test-team test-processors bench lint format plots-page screenshots requirements clean
 .DEFAULT_GOAL := help
 
 ##@ First steps
 help:  ## List the tasks
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What users give reaches the recipes through the environment: neither make nor a shell runs a part of a value.
 GIVEN := BUMP ENDPOINT OFFLINE PYTHON QUICK REV REV2 SAMPLE STAGE URL VERSION
@@ -113,6 +113,9 @@ test-faults: .venv/installed-dev  ## Test kills, full disks and damaged files, a
 
 test-team: .venv/installed-dev  ## Test a team's day: two clones, a folder and an S3 server as storage
 	TEAM=1 $(IN_VENV) python -m pytest tests/team --timeout=600
+
+test-processors: .venv/installed-dev  ## Compare the bits with those of other processors, under QEMU: 15 minutes; SAMPLE=1: one
+	@$(IN_VENV) python -m tests.processors $(if $(SAMPLE),--sample)
 
 lint: .venv/installed-dev  ## Check style and types
 	$(IN_VENV) ruff check

@@ -91,7 +91,11 @@ def test_a_value_is_one_argument(target: str, value: str, tree: Path) -> None:
 
 @pytest.mark.parametrize(
     ("target", "name", "without", "given"),
-    [("bench", "QUICK", "--all", "--quick"), ("test-faults", "SAMPLE", "FAULTS=all", "FAULTS=sample")],
+    [
+        ("bench", "QUICK", "--all", "--quick"),
+        ("test-faults", "SAMPLE", "FAULTS=all", "FAULTS=sample"),
+        ("test-processors", "SAMPLE", "tests.processors", "--sample"),
+    ],
 )
 def test_a_switch_is_on_whatever_its_value(target: str, name: str, without: str, given: str, tree: Path) -> None:
     make(tree, target)
