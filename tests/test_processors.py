@@ -10,6 +10,7 @@ import pytest
 
 from stages import archive, environment, evaluate, prepare, train
 from tests.parameters import SMALL, write_params
+from tests.processors import __main__ as compare
 from tools import ROOT
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the arithmetic is defined for x86-64")
@@ -122,3 +123,27 @@ def test_without_fused_multiply_adds_training_says_so_and_goes_on(prepared: Path
     fault = first.partition(": ")[2]
     assert recorded.items() >= ({"bits": f"of this kind of processor: {fault}"} | environment.processor()).items()
     assert (folder / archive.PATH).exists()
+
+
+# The comparison of `make test-processors`
+
+
+def test_the_first_difference_is_named() -> None:
+    expected = {"initial variables": "1", "step 1: loss": "2", "probabilities": "3"}
+    assert compare.difference(expected, dict(expected)) is None
+    assert compare.difference(expected, expected | {"step 1: loss": "0", "probabilities": "0"}) == "step 1: loss"
+    assert compare.difference(expected, {"initial variables": "1"}) == "step 1: loss"  # the program ended early
+    assert compare.difference({"initial variables": "1"}, expected) == "step 1: loss"
+    found = {"A": expected, "B": expected | {"step 1: loss": "0"}}
+    lines = [line.split() for line in compare.table(expected, found).splitlines()]
+    assert lines[2] == ["step", "1:", "loss", "2", "same", "different"]
+    assert lines[-1] == ["verdict", "same", "different"]
+
+
+def test_a_missing_qemu_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.processors"],
+        cwd=ROOT, env=os.environ | {"PATH": ""}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: qemu-x86_64 not found; install it with `apt-get install qemu-user`\n"
