@@ -3,6 +3,8 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from scipy.stats import beta
 from tests.clones import Clone
 from tests.experiments import add_all
 from tests.pages.browser import PAPER, WIDTHS, Pages, layout_faults, small_targets
-from tools.pages.experiments import EXPERIMENTS, interval
+from tools.pages.experiments import EXPERIMENTS, interval, page
 from tools.runs.experiments import load_all
 
 HOSTILE = "x</script><i>&`a`<img/src=x/onerror=alert(1)>"
@@ -82,9 +84,7 @@ def test_every_run_has_its_metrics_interval_and_changed_parameters(table: Clone,
         expect(cells(page, name).nth(column(page, "train.epochs"))).to_have_text(str(entry.params["train.epochs"]))
     expect(cells(page, "muon-2").first).to_have_text("2027-01-15 11:00")
     assert page.title().startswith("8 runs, the best “muon-2” 93.87%")
-    expect(page.locator("header")).to_contain_text(
-        "HEAD, 1 versions, 6 experiments. The best on the test images: “muon-2”"
-    )
+    expect(page.locator("header")).to_contain_text("The best on digits (359 images): “muon-2” with 93.87%")
 
 
 def test_columns_sort_both_ways_and_can_be_chosen(opened: Callable[..., Page]) -> None:
@@ -154,6 +154,39 @@ def test_two_chosen_runs_have_their_command_and_their_curves(table: Clone, opene
     expect(lines).to_have_count(4)
     page.get_by_role("button", name="Choose none").click()
     expect(page.locator("#chosen")).to_be_hidden()
+
+
+def test_runs_on_other_images_are_kept_apart(table: Clone, tmp_path: Path, pages: Pages) -> None:
+    head, *others = load_all(table.folder)[0]
+    other = replace(
+        head,
+        name="other",
+        params={**head.params, "prepare.dataset": "mnist"},
+        made_of=frozenset({("data/processed/test.npz", "0" * 32)}),
+        report=head.report.model_copy(update={"test": head.report.test.model_copy(update={"accuracy": 0.999})}),
+    )
+    file = tmp_path / "experiments.html"
+    file.write_text(page([other, head, *others], []), encoding="utf-8")
+    opened = pages.open(file)
+    expect(opened.locator("svg.marks")).to_have_count(2)
+    assert opened.title().startswith("9 runs, the best “muon-2” 93.87%")
+    assert opened.locator("header p").all_text_contents()[1:] == [
+        "The best on digits (359 images): “muon-2” with 93.87% (95% interval 90.87% to 96.12%).",
+        "The best on MNIST (359 images): “other” with 99.90% (95% interval 51.80% to 62.28%).",
+    ]
+    expect(opened.get_by_role("columnheader", name="test images")).to_be_visible()
+    # Neither the best curves nor the coordinates mix them.
+    assert "other" not in (opened.locator("#accuracy").text_content() or "")
+    expect(opened.locator("#parallel path")).to_have_count(8)
+    opened.get_by_role("checkbox", name="other").check()
+    opened.get_by_role("checkbox", name="three").check()
+    expect(opened.locator("#apart")).to_have_text(
+        "They were tested on other images, so their figures do not compare: MNIST (359 images) against digits "
+        "(359 images)."
+    )
+    expect(opened.locator("#differences").get_by_role("columnheader", name="difference")).to_have_count(0)
+    opened.locator("#chosen").evaluate("bar => { bar.hidden = true; }")  # it lies over the page by design
+    assert layout_faults(opened) == []
 
 
 def test_parallel_coordinates_keep_the_runs_that_cross_a_brush(opened: Callable[..., Page]) -> None:

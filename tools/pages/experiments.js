@@ -25,6 +25,7 @@ const columns = [
   { name: "date", form: "plain", shown: true, of: (run) => run.date },
   ...runs.metrics.map(({ name, form, shown }, place) => ({ name, form, shown, of: (run) => run.metrics[place] })),
   ...runs.params.map(({ name, shown }, place) => ({ name, label: labelOf(name), form: "plain", shown, isParameter: true, of: (run) => run.params[place] })),
+  { name: "test images", form: "plain", shown: runs.sets > 1, of: (run) => run.tested },
   { name: "kind", form: "plain", shown: false, of: (run) => run.kind },
   { name: "commit", form: "plain", shown: false, of: (run) => run.commit },
   { name: "based on", form: "plain", shown: false, of: (run) => run.subject },
@@ -178,23 +179,26 @@ function showChosen() {
   $("#choose-two").hidden = isPair;
   if (isPair) {
     $("#command").textContent = `make compare REV=${quote(revision(chosen[0]))} REV2=${quote(revision(chosen[1]))}`;
-    const head = ["", ...chosen.map(({ name }) => short(name)), "difference"].map((textContent) => make("th", { scope: "col", textContent }));
+    const apart = chosen[0].set !== chosen[1].set;
+    $("#apart").hidden = !apart;
+    $("#apart").textContent = `They were tested on other images, so their figures do not compare: ${chosen[0].tested} against ${chosen[1].tested}.`;
+    const head = ["", ...chosen.map(({ name }) => short(name)), ...(apart ? [] : ["difference"])].map((textContent) => make("th", { scope: "col", textContent }));
     $("#differences thead").replaceChildren(make("tr", {}, ...head));
-    const differing = columns.filter(({ name, of }) => !["date", "commit", "kind", "based on", "author"].includes(name) && of(chosen[0]) !== of(chosen[1]));
+    const differing = columns.filter(({ name, of }) => !["date", "commit", "kind", "based on", "author", "test images"].includes(name) && of(chosen[0]) !== of(chosen[1]));
     $("#differences tbody").replaceChildren(...differing.map((column) => {
       const values = chosen.map(column.of);
       const isMetric = !column.isParameter && values.every((value) => typeof value === "number");
       const change = values[1] - values[0];
       const difference = !isMetric ? "" : column.form === "percent" ? `${signed(100 * change, 2)} points` : signed(change, column.form === "count" ? 0 : 4);
       const cells = values.map((value) => make("td", { textContent: value == null || value === "" ? "none" : FORMS[typeof value === "number" ? column.form : "plain"](value) }));
-      return make("tr", {}, make("th", { scope: "row", textContent: column.name }), ...cells, make("td", { textContent: difference }));
+      return make("tr", {}, make("th", { scope: "row", textContent: column.name }), ...cells, ...(apart ? [] : [make("td", { textContent: difference })]));
     }));
   }
   drawCurves();
 }
 
 function drawCurves() {
-  const best = runs.rows.toSorted((one, other) => other.metrics[0] - one.metrics[0]).slice(0, 5);
+  const best = runs.rows.filter((run) => run.set === 0).toSorted((one, other) => other.metrics[0] - one.metrics[0]).slice(0, 5);
   const drawn = state.chosen.length ? state.chosen : best;
   $("#curves-title").textContent = state.chosen.length ? "Curves of the chosen runs" : `Curves of the best ${drawn.length}, until you choose others`;
   for (const [quantity, chart] of Object.entries(charts)) {
@@ -217,7 +221,7 @@ const svg = (tag, attributes, text) => {
 
 // Place the values of an axis between 0, below, and 1, above.
 function scaleOf(column) {
-  const values = [...new Set(runs.rows.map(column.of).filter((value) => value != null && value !== ""))];
+  const values = [...new Set(runs.rows.filter((run) => run.set === 0).map(column.of).filter((value) => value != null && value !== ""))];
   const numbers = values.every((value) => typeof value === "number");
   if (!numbers || (values.length <= 12 && column !== accuracy)) {
     const ordered = values.toSorted(compare);
@@ -233,7 +237,8 @@ function scaleOf(column) {
 
 const HEIGHT = 320, TOP = 40, GAP = 130, LEFT = 70;
 
-function drawParallel(found) {
+function drawParallel(all) {
+  const found = all.filter((run) => run.set === 0);
   const axes = [...columns.filter(({ isParameter, shown }) => isParameter && shown), accuracy];
   const picture = $("#parallel");
   const width = LEFT + (axes.length - 1) * GAP + 110;

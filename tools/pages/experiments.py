@@ -8,12 +8,14 @@ from typing import Any
 from markupsafe import Markup
 from scipy.stats import beta
 
+from stages import dataset
 from stages.errors import InputError, one_line_errors
 from stages.files import replacing
 from tools import make_parser
 from tools.pages import plots_page
 from tools.pages.charts import learning
 from tools.pages.page import templates
+from tools.pages.subject import test_images
 from tools.runs.experiments import Entry, load_all
 from tools.runs.versions import ARTIFACT
 
@@ -50,16 +52,15 @@ def main() -> None:
 
 def page(entries: Sequence[Entry], faults: Sequence[str]) -> str:
     """Return the whole page. Texts from files are escaped."""
-    best = max(entries, key=lambda entry: entry.report.test.accuracy)
+    best = [max(of, key=lambda entry: entry.report.test.accuracy) for of in by_test_set(entries).values()]
     # The page replaces the data by those of the chosen runs.
-    charts = {quantity: learning(quantity, {best.name: best.history}) for quantity in ("accuracy", "loss")}
+    charts = {quantity: learning(quantity, {best[0].name: best[0].history}) for quantity in ("accuracy", "loss")}
     return (
         templates(escape_html=True)
         .get_template("experiments.html.j2")
         .render(
             drawing=Markup(plots_page.drawing(plots_page.PAGE.read_text(encoding="utf-8"))),  # noqa: S704 - our own
-            best=best,
-            interval=interval(best),
+            best=[(tested_on(entry), entry, interval(entry)) for entry in best],
             count=len(entries),
             consists=consists(entries),
             faults=faults,
@@ -78,13 +79,36 @@ def consists(entries: Sequence[Entry]) -> str:
     return ", ".join([*others, f"{versions:,} versions", f"{experiments:,} experiments"])
 
 
+def by_test_set(entries: Sequence[Entry]) -> dict[object, list[Entry]]:
+    """Group runs by the images that they were tested on, the largest group first. Only within one, runs compare."""
+    groups: dict[object, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(_test_set(entry), []).append(entry)
+    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+
+
+def _test_set(entry: Entry) -> object:
+    return dict(entry.made_of).get(dataset.TEST.as_posix())
+
+
+def tested_on(entry: Entry) -> str:
+    """Name a run's test images in words."""
+    return test_images(entry.params, images_of(entry))
+
+
+def images_of(entry: Entry) -> int:
+    return sum(digit.images for digit in entry.report.test.per_class or ())
+
+
 def table(entries: Sequence[Entry]) -> dict[str, Any]:
     """Collect what the page's table shows. Values are in the order of the columns."""
     names = sorted({name for entry in entries for name in entry.params})
     varying = [name for name in names if len({_text(entry.params.get(name)) for entry in entries}) > 1]
     code: dict[object, int] = {}
+    sets = list(by_test_set(entries))
     return {
         "metrics": [{"name": name, "form": form, "shown": shown} for _, name, form, shown in METRICS],
+        "sets": len(sets),
         "params": [{"name": name, "shown": name in varying} for name in names],
         "rows": [
             {
@@ -96,6 +120,8 @@ def table(entries: Sequence[Entry]) -> dict[str, Any]:
                 "date": entry.about.date.strftime("%Y-%m-%d %H:%M"),
                 "metrics": [_value(entry, field) for field, *_ in METRICS],
                 "interval": interval(entry),
+                "set": sets.index(_test_set(entry)),
+                "tested": tested_on(entry),
                 "params": [_plain(entry.params.get(name)) for name in names],
                 "candidate": code.setdefault(_candidate(entry), len(code)),
                 "history": {
@@ -123,7 +149,7 @@ def _value(entry: Entry, field: str) -> float | None:
 def interval(entry: Entry) -> tuple[float, float] | None:
     """Return Clopper and Pearson's exact 95% interval of the test accuracy, where the number of images is known."""
     test = entry.report.test
-    images = sum(digit.images for digit in test.per_class or ())
+    images = images_of(entry)
     right = images - test.errors
     if not 0 <= right <= images or not images:
         return None

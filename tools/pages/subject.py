@@ -118,8 +118,12 @@ def _test_set(run: Run) -> str | None:
 
 def tested_on(run: Run) -> str:
     """Name a run's test images in words."""
-    name = run.params.get("prepare.dataset", "test images")
-    return f"{NAMES.get(str(name), name)} ({len(run.predictions):,} images)"
+    return test_images(run.params, len(run.predictions))
+
+
+def test_images(params: Mapping[str, Any], count: int) -> str:
+    name = params.get("prepare.dataset", "test images")
+    return f"{NAMES.get(str(name), name)} ({count:,} images)"
 
 
 NAMES = {"mnist": "MNIST"}  # by params.yaml's prepare.dataset, where people write it otherwise
