@@ -6,6 +6,7 @@ table of the existing results is made.
 """
 
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from scipy.stats import t as student
 
 from stages import history, report
 from stages.errors import InputError, one_line_errors
@@ -136,7 +138,7 @@ def changed(params: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
 
 
 def table(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Make the Markdown table of the runs: mean and standard deviation of accuracies, and the median of times."""
+    """Make the Markdown table of the runs: mean, deviation and interval of accuracies, and the median of times."""
     of_recipe = {name: [run for run in runs if run["recipe"] == name] for name in SEEDS}
     seconds = {
         name: statistics.median(run["costs"]["train"]["seconds"] for run in of) for name, of in of_recipe.items() if of
@@ -144,13 +146,18 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
     rows: list[tuple[object, ...]] = []
     for name, of in of_recipe.items():
         if not of:
-            rows.append((name, "", f"0 of {SEEDS[name]}", "not measured", "", ""))
+            rows.append((name, "", f"0 of {SEEDS[name]}", "not measured", "", "", ""))
             continue
         took, base = seconds[name], seconds.get(PLAIN_KERAS)
         ratio = f" ({took / base:.2f})" if base else ""
-        accuracies = (spread([run[f"{part}_accuracy"] for run in of]) for part in ("test", "training"))
-        rows.append((name, of[0]["epochs"], len(of), *accuracies, f"{took:,.0f} s{ratio}"))
-    head = ("recipe", "epochs", "seeds", "test accuracy", "running training accuracy", "time (of plain Keras's)")
+        test, training = ([run[f"{part}_accuracy"] for run in of] for part in ("test", "training"))
+        rows.append(
+            (name, of[0]["epochs"], len(of), spread(test), interval(test), spread(training), f"{took:,.0f} s{ratio}")
+        )
+    head = (
+        "recipe", "epochs", "seeds", "test accuracy", "95% interval of its mean", "running training accuracy",
+        "time (of plain Keras's)",
+    )  # fmt: skip
     return tables.markdown(head, rows) + "\n"
 
 
@@ -158,6 +165,15 @@ def spread(accuracies: Sequence[float]) -> str:
     """Format the mean and, for several values, the sample standard deviation."""
     mean = f"{statistics.mean(accuracies):.3%}"
     return f"{mean} ± {statistics.stdev(accuracies):.3%}" if len(accuracies) > 1 else mean
+
+
+def interval(accuracies: Sequence[float]) -> str:
+    """Format Student's 95% interval of the mean over seeds; nothing for a single value."""
+    if len(accuracies) < 2:
+        return ""
+    mean, error = statistics.mean(accuracies), statistics.stdev(accuracies) / math.sqrt(len(accuracies))
+    margin = error * student.ppf(0.975, len(accuracies) - 1)
+    return f"{mean - margin:.3%} to {mean + margin:.3%}"
 
 
 if __name__ == "__main__":
