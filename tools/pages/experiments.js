@@ -209,7 +209,7 @@ function drawCurves() {
   }
 }
 
-// Parallel coordinates: the shown parameters that differ, then the test accuracy.
+// Parallel coordinates: the shown parameters that differ between these runs, then the test accuracy.
 
 const SVG = "http://www.w3.org/2000/svg";
 const svg = (tag, attributes, text) => {
@@ -239,7 +239,8 @@ const HEIGHT = 320, TOP = 40, GAP = 130, LEFT = 70;
 
 function drawParallel(all) {
   const found = all.filter((run) => run.set === 0);
-  const axes = [...columns.filter(({ isParameter, shown }) => isParameter && shown), accuracy];
+  const differs = ({ of }) => new Set(runs.rows.filter((run) => run.set === 0).map(of)).size > 1;
+  const axes = [...columns.filter((column) => column.isParameter && column.shown && differs(column)), accuracy];
   const picture = $("#parallel");
   const width = LEFT + (axes.length - 1) * GAP + 110;
   for (const [name, value] of Object.entries({ width, height: HEIGHT + TOP + 30, viewBox: `0 0 ${width} ${HEIGHT + TOP + 30}` })) picture.setAttribute(name, value);

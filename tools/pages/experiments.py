@@ -76,7 +76,8 @@ def consists(entries: Sequence[Entry]) -> str:
     experiments = sum(entry.about.kind == "experiment" for entry in entries)
     versions = sum(entry.name.startswith(f"{ARTIFACT}@") for entry in entries)
     others = [entry.name for entry in entries if entry.about.kind == "workspace" or entry.name == "HEAD"]
-    return ", ".join([*others, f"{versions:,} versions", f"{experiments:,} experiments"])
+    counted = ((versions, "version"), (experiments, "experiment"))
+    return ", ".join([*others, *(f"{count:,} {kind}{'' if count == 1 else 's'}" for count, kind in counted)])
 
 
 def by_test_set(entries: Sequence[Entry]) -> dict[object, list[Entry]]:
