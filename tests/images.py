@@ -1,6 +1,9 @@
 """Images without a download."""
 
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 
 from stages.dataset import Dataset
 
@@ -9,3 +12,10 @@ def random_digits(count: int) -> Dataset:
     """Random images and labels."""
     rng = np.random.default_rng(0)
     return Dataset(rng.random((count, 28, 28), np.float32), rng.integers(0, 10, count).astype(np.uint8))
+
+
+def save_stroke(path: Path) -> None:
+    """Save a picture of a vertical stroke, dark on light."""
+    grey = np.full((60, 60), 255, np.uint8)
+    grey[10:50, 27:33] = 0
+    Image.fromarray(grey).save(path)

@@ -12,6 +12,7 @@ import pytest
 from stages import environment, predictions, report
 from stages.errors import InputError
 from tests.clones import Clone, error_of
+from tests.images import save_stroke
 from tests.runs.test_lock import LAUGHS
 from tools import ROOT
 from tools.runs import run
@@ -335,7 +336,7 @@ def test_each_tool_refuses_a_hostile_commit_in_one_line(recorded: Clone) -> None
     recorded.run("git", "switch", "--quiet", "main")
     with pytest.raises(InputError, match="found the alias"):
         compare_revisions(*(resolve(name, recorded.folder) for name in ("main", "theirs")))
-    shutil.copy(ROOT / "docs/report.png", recorded.folder / "picture.png")
+    save_stroke(recorded.folder / "picture.png")
     for tool in (
         ["pages.compare", "main", "theirs"],
         ["pages.report", "theirs"],
@@ -397,6 +398,7 @@ def test_a_partial_clone_is_told_to_get_the_rest(kind: str, recorded: Clone, tmp
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
 def test_a_clone_of_another_user_is_named_with_what_git_asks_for(recorded: Clone, tmp_path: Path) -> None:
+    save_stroke(recorded.folder / "picture.png")
     for path in (recorded.folder, *recorded.folder.rglob("*")):
         os.chown(path, 65_534, 65_534)
     del recorded.environment["GIT_CONFIG_GLOBAL"]
@@ -404,7 +406,7 @@ def test_a_clone_of_another_user_is_named_with_what_git_asks_for(recorded: Clone
     for tool in (
         ["pages.report", "HEAD"],
         ["verify"],
-        ["predict", "docs/report.png", "--model=HEAD"],
+        ["predict", "picture.png", "--model=HEAD"],
         ["storage.repair"],
     ):
         line = error_of(recorded.run("python", "-m", f"tools.{tool[0]}", *tool[1:], exit_code=1))
