@@ -1,6 +1,6 @@
 # Every task by name. Any of them makes the environment it needs in .venv first.
-.PHONY: help setup repro demo report compare experiments check storage repair register card promote rollback verify test
-.PHONY: test-faults test-team test-processors bench lint format plots-page screenshots requirements clean
+.PHONY: help setup repro demo report compare experiments check storage repair register card promote rollback verify
+.PHONY: test test-faults test-team test-processors bench lint format plots-page screenshots requirements clean predict
 .DEFAULT_GOAL := help
 
 ##@ First steps
@@ -9,7 +9,7 @@ help:  ## List the tasks
 		/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What users give reaches the recipes through the environment: neither make nor a shell runs a part of a value.
-GIVEN := BUMP ENDPOINT OFFLINE PYTHON QUICK REV REV2 SAMPLE STAGE URL VERSION
+GIVEN := BUMP ENDPOINT IMAGE MODEL OFFLINE PYTHON QUICK REV REV2 SAMPLE STAGE URL VERSION
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -42,7 +42,12 @@ IN_VENV := PATH="$$PWD/.venv/bin:$$PATH"
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	touch $@
 
-.venv/installed-dev: requirements-dev.txt .venv/installed
+# Enough to predict and to serve, without TensorFlow.
+.venv/installed-serve: requirements-serve.txt | .venv/bin/python
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-serve.txt
+	touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed .venv/installed-serve
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	touch $@
 
@@ -51,6 +56,10 @@ demo: .venv/installed  ## Run the whole pipeline on small digits in a minute; yo
 		-S prepare.dataset=digits -S prepare.validation_size=200 \
 		-S train.epochs=12 -S train.batch_size=32 -S train.learning_rate=0.003
 	@$(IN_VENV) python -m tools.pages.report demo
+
+predict: .venv/installed-serve  ## Read the digit in a picture: IMAGE=photo.jpg, or a folder; MODEL=lstm@prod another model
+	@test -n "$$IMAGE" || { echo "error: name the picture: make predict IMAGE=photo.jpg" >&2; exit 1; }
+	@$(IN_VENV) python -m tools.predict $${MODEL:+--model="$$MODEL"} -- "$$IMAGE"
 
 setup: .venv/installed  ## Install the git hooks and merge drivers in this clone, once
 	$(IN_VENV) python -m tools.clone.setup
@@ -137,8 +146,9 @@ screenshots: .venv/installed-dev  ## Make the pictures in docs/ again from the c
 COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header
 
-requirements: .venv/installed-dev  ## Resolve requirements.in and requirements-dev.in again
+requirements: .venv/installed-dev  ## Resolve the requirements*.in again
 	$(IN_VENV) $(COMPILE) --upgrade requirements.in --output-file requirements.txt
+	$(IN_VENV) $(COMPILE) --upgrade requirements-serve.in --output-file requirements-serve.txt
 	$(IN_VENV) $(COMPILE) --upgrade requirements-dev.in --output-file requirements-dev.txt
 
 clean:  ## Remove the environment and the tools' caches, but no data, model or report

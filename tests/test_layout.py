@@ -11,7 +11,7 @@ from tools import ROOT
 from tools.runs import lock
 
 # The wings, the lowest first; each may import those before it.
-WINGS = ("runs", "storage", "registry", "pages", "clone", "bench")
+WINGS = ("runs", "storage", "registry", "pages", "clone", "serve", "bench")
 
 OWNERS = {
     "stages/archive.py": [archive.PATH],

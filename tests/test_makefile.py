@@ -27,6 +27,7 @@ VALUES = [
 
 # By target: what each value must be as an argument of a program.
 TARGETS = {
+    "predict": {"MODEL": ["--model={}"], "IMAGE": ["--", "{}"]},
     "verify": {"REV": ["--rev={}"]},
     "compare": {"REV": ["--", "{}"], "REV2": ["{}"]},
     "report": {"REV": ["--", "{}"]},
@@ -44,11 +45,11 @@ def tree(tmp_path: Path) -> Path:
     folder = tmp_path / 'a "$(touch mark)" it\'s'
     programs = folder / ".venv/bin"
     programs.mkdir(parents=True)
-    for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+    for name in ("Makefile", "requirements.txt", "requirements-serve.txt", "requirements-dev.txt"):
         shutil.copy(ROOT / name, folder)
     for name in ("python", "dvc", "ruff", "mypy"):
         write_program(programs / name)
-    for name in ("installed", "installed-dev"):
+    for name in ("installed", "installed-serve", "installed-dev"):
         (folder / ".venv" / name).touch()
     (folder / "dvc.yaml").touch()
     for command in (["init", "--quiet"], ["add", "dvc.yaml"]):
@@ -136,7 +137,8 @@ def test_a_python_is_taken_by_its_name_whatever_the_name(tree: Path) -> None:
 
 
 def test_without_values_a_target_says_which_it_needs(tree: Path) -> None:
-    for target, name in (("storage", "URL"), ("card", "VERSION"), ("rollback", "STAGE")):
+    needed = {"predict": "IMAGE", "storage": "URL", "card": "VERSION", "rollback": "STAGE"}
+    for target, name in needed.items():
         assert f"{name}=" in make(tree, target, exit_code=2)
     for given in ("VERSION=v1.0.0", "STAGE=prod"):
         assert "name both" in make(tree, "promote", given, exit_code=2)

@@ -14,6 +14,7 @@ A picture must show one handwritten digit, dark on light or light on dark, with 
 The constants were chosen on pictures drawn from MNIST's validation images (tests/photos.py).
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -64,12 +65,17 @@ def normalized(grey: Grey) -> NDArray[np.float32]:
     Raises `InputError` if there is no digit, or more than one.
     """
     difference = grey - paper_of(grey)
-    found = [find_digit(np.maximum(polarity * difference, 0)) for polarity in (-1, 1)]
-    digits = [shapes for shapes in found if shapes is not None]
-    if not digits:
+    inks = [np.maximum(polarity * difference, 0) for polarity in (-1, 1)]
+    chosen: Shapes | None = None
+    for ink in sorted(inks, key=np.sum, reverse=True):
+        if chosen is not None and ink.sum(dtype=np.float64) < 0.99 * mass_of_digit(chosen):
+            break  # its digit, a part of this ink, has less
+        shapes = find_digit(ink)
+        if shapes is not None and (chosen is None or mass_of_digit(shapes) > mass_of_digit(chosen)):
+            chosen = shapes
+    if chosen is None:
         raise InputError("blank: expected a digit that stands out from its paper")
-    shapes = max(digits, key=lambda shapes: shapes.masses[shapes.digit])
-    return centred(scaled(cut_out(shapes, with_parts(shapes))))
+    return centred(scaled(cut_out(chosen, with_parts(chosen))))
 
 
 def paper_of(grey: Grey) -> Grey:
@@ -78,8 +84,7 @@ def paper_of(grey: Grey) -> Grey:
     Weighted least squares on a sample of the pixels: the further a shade is from the surface, the less it weighs
     (Welsch's weights). The scale shrinks, so that shadows count at first and the table never does.
     """
-    y, x = np.meshgrid(*(np.linspace(-1, 1, side, dtype=np.float32) for side in grey.shape), indexing="ij")
-    terms = np.stack([np.ones_like(x), y, x, y * x, y**2, x**2], axis=-1)
+    terms = surface_terms(grey.shape)
     step = max(1, max(grey.shape) // 64)
     sample, shades = terms[::step, ::step].reshape(-1, 6), grey[::step, ::step].ravel()
     stiffness = 1e-3 * np.diag([0, 1, 1, 1, 1, 1])  # without a reason in the picture the surface is flat
@@ -90,6 +95,13 @@ def paper_of(grey: Grey) -> Grey:
         factors = np.linalg.lstsq(weighted @ sample + weights.sum() * stiffness, weighted @ shades, rcond=None)[0]
         surface = sample @ factors
     return (terms @ factors).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=4)  # of a folder, most pictures have the same size
+def surface_terms(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Compute the terms of a surface of second order at every pixel, (height, width, 6)."""
+    y, x = np.meshgrid(*(np.linspace(-1, 1, side, dtype=np.float32) for side in shape), indexing="ij")
+    return np.stack([np.ones_like(x), y, x, y * x, y**2, x**2], axis=-1)
 
 
 def without_lines(ink: Ink) -> Ink:
@@ -106,7 +118,10 @@ def without_lines(ink: Ink) -> Ink:
     slopes = np.linspace(-TILT, TILT, 2 * half_steps + 1)
     shifts = [np.round(slope * (np.arange(width) - width / 2)).astype(int) for slope in slopes]
     hidden_at, lined_at = np.nonzero(hidden), np.nonzero(lined)
-    sharpness = [np.sum(coverage(lined_at, hidden_at, shift, ink.shape) ** 2) for shift in shifts]
+    coverages = [coverage(lined_at, hidden_at, shift, ink.shape) for shift in shifts]
+    if not any((covered > COVERAGE).any() for covered in coverages):
+        return ink
+    sharpness = [np.sum(covered**2) for covered in coverages]
     for number in np.argsort(sharpness)[::-1]:  # the lines' own slope first
         shift = shifts[number]
         covered = coverage(lined_at, hidden_at, shift, ink.shape) > COVERAGE
@@ -168,6 +183,10 @@ class Shapes(NamedTuple):
 
     def joined(self, which: NDArray[np.bool_]) -> Mask:
         return np.concatenate([[False], which])[self.labels]
+
+
+def mass_of_digit(shapes: Shapes) -> float:
+    return float(shapes.masses[shapes.digit])
 
 
 def find_digit(ink: Ink) -> Shapes | None:

@@ -1,0 +1,19 @@
+"""The answer to pictures, the same of the command and of the server."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from stages.metrics import Probabilities
+from tools.serve.source import Source
+
+
+def answer(of: Source, names: Sequence[str], probabilities: Probabilities) -> dict[str, Any]:
+    """Name the model, and of each picture the digit and the probability of each digit, with full precision."""
+    return {
+        "model": of.name,
+        "md5": of.md5,
+        "images": [
+            {"image": name, "digit": int(row.argmax()), "confidence": {str(d): float(p) for d, p in enumerate(row)}}
+            for name, row in zip(names, probabilities, strict=True)
+        ],
+    }
