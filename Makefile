@@ -1,6 +1,7 @@
 # Every task by name. Any of them makes the environment it needs in .venv first.
 .PHONY: help setup repro demo report compare experiments check storage repair register card promote rollback verify
 .PHONY: test test-faults test-team test-processors bench lint format plots-page screenshots requirements clean predict
+.PHONY: serve
 .DEFAULT_GOAL := help
 
 ##@ First steps
@@ -9,7 +10,7 @@ help:  ## List the tasks
 		/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What users give reaches the recipes through the environment: neither make nor a shell runs a part of a value.
-GIVEN := BUMP ENDPOINT IMAGE MODEL OFFLINE PYTHON QUICK REV REV2 SAMPLE STAGE URL VERSION
+GIVEN := BUMP COLLECT ENDPOINT HOST IMAGE MODEL OFFLINE PORT PYTHON QUICK REV REV2 SAMPLE STAGE URL VERSION
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -60,6 +61,10 @@ demo: .venv/installed  ## Run the whole pipeline on small digits in a minute; yo
 predict: .venv/installed-serve  ## Read the digit in a picture: IMAGE=photo.jpg, or a folder; MODEL=lstm@prod another model
 	@test -n "$$IMAGE" || { echo "error: name the picture: make predict IMAGE=photo.jpg" >&2; exit 1; }
 	@$(IN_VENV) python -m tools.predict $${MODEL:+--model="$$MODEL"} -- "$$IMAGE"
+
+serve: .venv/installed-serve  ## Serve an API and a page to draw on at 127.0.0.1:8000; MODEL=lstm@prod HOST= PORT= COLLECT=folder
+	@$(IN_VENV) python -m tools.serve.server $${MODEL:+--model="$$MODEL"} $${HOST:+--host="$$HOST"} \
+		$${PORT:+--port="$$PORT"} $${COLLECT:+--collect="$$COLLECT"}
 
 setup: .venv/installed  ## Install the git hooks and merge drivers in this clone, once
 	$(IN_VENV) python -m tools.clone.setup

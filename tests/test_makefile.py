@@ -28,6 +28,7 @@ VALUES = [
 # By target: what each value must be as an argument of a program.
 TARGETS = {
     "predict": {"MODEL": ["--model={}"], "IMAGE": ["--", "{}"]},
+    "serve": {"MODEL": ["--model={}"], "HOST": ["--host={}"], "PORT": ["--port={}"], "COLLECT": ["--collect={}"]},
     "verify": {"REV": ["--rev={}"]},
     "compare": {"REV": ["--", "{}"], "REV2": ["{}"]},
     "report": {"REV": ["--", "{}"]},

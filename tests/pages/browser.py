@@ -5,6 +5,8 @@ from typing import Literal
 
 from playwright.sync_api import Browser, Page, Request
 
+LOCAL = ("file:", "data:", "blob:")
+
 
 class Pages:
     """Opens pages in Chromium without a network, and records every fault in them."""
@@ -12,19 +14,30 @@ class Pages:
     def __init__(self, browser: Browser) -> None:
         self.browser = browser
         self.faults: list[str] = []
+        self.allowed: tuple[str, ...] = LOCAL
 
     def open(self, path: Path, width: int = 1366, color_scheme: Literal["light", "dark"] = "light") -> Page:
+        return self.visit(path.absolute().as_uri(), width, color_scheme, offline=True)
+
+    def visit(
+        self, url: str, width: int = 1366, color_scheme: Literal["light", "dark"] = "light", *, offline: bool = False
+    ) -> Page:
+        """Open an address; a page of a server may send requests to that server alone."""
+        self.allowed = (*LOCAL, url.rpartition("/")[0])
         page = self.browser.new_page(
-            viewport={"width": width, "height": 900}, offline=True, color_scheme=color_scheme, reduced_motion="reduce"
+            viewport={"width": width, "height": 900},
+            offline=offline,
+            color_scheme=color_scheme,
+            reduced_motion="reduce",
         )
         page.on("console", lambda message: self.faults.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         page.on("request", self.note_request)
-        page.goto(path.absolute().as_uri())
+        page.goto(url)
         return page
 
     def note_request(self, request: Request) -> None:
-        if not request.url.startswith(("file:", "data:", "blob:")):
+        if not request.url.startswith(self.allowed):
             self.faults.append(f"request: {request.url}")
 
 
