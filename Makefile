@@ -1,7 +1,7 @@
 # Every task by name. Any of them makes the environment it needs in .venv first.
 .PHONY: help setup repro demo report compare experiments check storage repair register card promote rollback verify
 .PHONY: test test-faults test-team test-processors bench lint format plots-page screenshots requirements clean predict
-.PHONY: serve
+.PHONY: serve bench-serve
 .DEFAULT_GOAL := help
 
 ##@ First steps
@@ -77,6 +77,9 @@ repro: .venv/installed  ## Run every stage whose inputs changed, and restore the
 bench: .venv/installed  ## Measure speed beside Keras and PyTorch, after make repro: 10 minutes; QUICK=1: one round
 	$(IN_VENV) python -m tools.bench.speed $(if $(QUICK),--quick)
 	$(IN_VENV) python -m tools.bench.recipes $(if $(QUICK),,--all)
+
+bench-serve: .venv/installed .venv/installed-serve  ## Measure the server beside plain Keras in FastAPI, after make repro: 5 minutes
+	$(IN_VENV) python -m tools.bench.serving $(if $(QUICK),--quick)
 
 ##@ Looking
 report: .venv/installed  ## Write reports/report.html, a page about the run here, committed or not; REV= another run

@@ -8,13 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import requests
 
 from tests.clones import Clone
+from tools import ROOT
 from tools.serve.app import make_server
 from tools.serve.collect import Collection
 from tools.serve.server import listen
@@ -105,3 +106,32 @@ class Process(Client):
         """Send a signal, and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
+
+
+HERE = "from pathlib import Path; import tools; tools.ROOT = Path.cwd()"  # and not where the links lead
+
+
+def make_folder(path: Path, content: bytes) -> Clone:
+    """Make a folder with this repository's code and a model. It needs no git."""
+    clone = Clone(path)
+    (path / "models").mkdir(parents=True)
+    (path / "models/lstm.keras").write_bytes(content)
+    for name in ("stages", "tools"):
+        (path / name).symlink_to(ROOT / name)
+    clone.environment["XDG_CACHE_HOME"] = str(path / "user")
+    clone.environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    return clone
+
+
+def request(picture: bytes, path: str = "/predict") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(picture)}\r\n\r\n"
+    return head.encode() + picture
+
+
+def received(connection: socket.socket) -> bytes:
+    """Read until the server closes the connection."""
+    found = b""
+    with suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            found += part
+    return found

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,7 +158,7 @@ def test_a_page_of_another_site_may_not_use_the_server(client: Client, picture: 
         for path in ("/predict", "/collect?digit=1"):
             response = client.post(path, picture, headers={"Sec-Fetch-Site": site, "Origin": "https://example.org"})
             assert error_of(response, 403) == "a page of another site may not use this server"
-    assert not any(collection.folder.iterdir())
+    assert pictures_in(collection) == []
     assert client.post("/predict", picture, headers={"Sec-Fetch-Site": "same-origin"}).ok
     preflight = requests.options(
         f"{client.url}/predict",
@@ -306,12 +307,17 @@ def test_an_error_of_the_server_is_one_line_to_the_client(
 # Pictures that are saved
 
 
+def pictures_in(collection: Collection) -> list[Path]:
+    """Return all files of a collection but the lock."""
+    return [path for path in collection.folder.rglob("*") if path.is_file() and path.name != ".lock"]
+
+
 def test_a_named_picture_is_saved_once_under_its_digit_and_hash(
     client: Client, picture: bytes, collection: Collection
 ) -> None:
     for _ in range(2):
         saved = client.post("/collect?digit=1", picture).json()["saved"]
-    (path,) = (path for path in collection.folder.rglob("*") if path.is_file())
+    (path,) = pictures_in(collection)
     assert path == collection.folder / saved
     assert path.parent.name == "1"
     assert path.name == f"{hashlib.sha256(path.read_bytes()).hexdigest()}.png"
@@ -333,12 +339,12 @@ def test_a_saved_picture_says_nothing_about_its_maker(client: Client, collection
 @pytest.mark.parametrize("digit", ["10", "-1", "1.5", "../1", "", "1&digit=x"])
 def test_only_a_digit_names_a_folder(client: Client, picture: bytes, collection: Collection, digit: str) -> None:
     assert error_of(client.post(f"/collect?digit={digit}", picture), 422).startswith("digit: Input should be")
-    assert not any(collection.folder.iterdir())
+    assert pictures_in(collection) == []
 
 
 def test_what_is_no_picture_is_not_saved(client: Client, collection: Collection) -> None:
     assert error_of(client.post("/collect?digit=1", b"\x89PNG"), 422) == "no readable PNG or JPEG"
-    assert not any(collection.folder.iterdir())
+    assert pictures_in(collection) == []
 
 
 def test_a_full_collection_takes_no_more(
@@ -356,7 +362,7 @@ def test_a_full_collection_takes_no_more(
         assert error_of(client.post("/collect?digit=1", png((60, 60))), 507).startswith(
             "the collection is full: 1 pict"
         )
-    assert len(list(collection.folder.rglob("*.png"))) == 1
+    assert len(pictures_in(collection)) == 1
     assert client.post("/collect?digit=1", png((60, 60))).ok
 
 
@@ -378,10 +384,30 @@ def test_a_failed_save_leaves_nothing(collection: Collection, monkeypatch: pytes
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(FullError, match="the picture is not saved: No space left on device"):
         collection.save(np.ones((4, 4), np.float32), 3)
-    assert [path for path in collection.folder.rglob("*") if path.is_file()] == []
+    assert pictures_in(collection) == []
+
+
+def test_saves_side_by_side_keep_the_limit(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.serve.collect.PICTURES", 5)
+    full = []
+
+    def save(number: int) -> None:
+        try:
+            # Two processes have an object each.
+            Collection(collection.folder).save(np.full((4, 4), number / 20, np.float32), number % 10)
+        except FullError as error:
+            full.append(error)
+
+    threads = [threading.Thread(target=save, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(pictures_in(collection)) == 5
+    assert len(full) == 15
 
 
 def test_answers_are_json_that_any_parser_reads(client: Client, picture: bytes) -> None:

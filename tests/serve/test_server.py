@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.clones import Clone, error_of
-from tests.serve.running import PATIENCE, Client, Process, in_thread, until
-from tools import ROOT
+from tests.serve.running import HERE, PATIENCE, Client, Process, in_thread, make_folder, received, request, until
 from tools.serve import limits
+from tools.serve.server import listen
 from tools.serve.serving import Serving
 
 SERVE = ("python", "-m", "tools.serve.server")
@@ -20,32 +20,7 @@ SERVE = ("python", "-m", "tools.serve.server")
 
 @pytest.fixture
 def folder(content: bytes, tmp_path: Path) -> Clone:
-    """A folder with this repository's code and a model."""
-    clone = Clone(tmp_path / "clone")
-    (clone.folder / "models").mkdir(parents=True)
-    (clone.folder / "models/lstm.keras").write_bytes(content)
-    for name in ("stages", "tools"):
-        (clone.folder / name).symlink_to(ROOT / name)
-    clone.environment["XDG_CACHE_HOME"] = str(tmp_path / "user")
-    clone.environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    return clone
-
-
-HERE = "from pathlib import Path; import tools; tools.ROOT = Path.cwd()"  # and not where the links lead
-
-
-def request(picture: bytes, path: str = "/predict") -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(picture)}\r\n\r\n"
-    return head.encode() + picture
-
-
-def received(connection: socket.socket) -> bytes:
-    """Read until the server closes the connection."""
-    found = b""
-    with suppress(ConnectionResetError):
-        while part := connection.recv(65536):
-            found += part
-    return found
+    return make_folder(tmp_path / "clone", content)
 
 
 def test_sigterm_finishes_what_is_under_way_and_takes_no_more(folder: Clone, picture: bytes) -> None:
@@ -90,6 +65,13 @@ def test_an_address_that_is_taken_is_one_line(folder: Clone) -> None:
     )
     for options in (("--port", "70000"), ("--host", "no host")):
         assert "choose others: make serve" in error_of(folder.run(*SERVE, *options, exit_code=1))
+
+
+def test_the_parts_of_an_answer_are_sent_without_delay() -> None:
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.proto == socket.IPPROTO_TCP  # of others, asyncio does not set TCP_NODELAY
 
 
 def test_an_empty_model_is_refused(folder: Clone) -> None:

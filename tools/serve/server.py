@@ -45,10 +45,17 @@ def listen(host: str, port: int) -> socket.socket:
     Raises `InputError` if it cannot be taken.
     """
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        family, kind, protocol, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # asyncio sends an answer's parts without delay only where the protocol is named; else each takes 40 ms more.
+        with contextlib.ExitStack() as stack:
+            listening = stack.enter_context(socket.socket(family, kind, protocol))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+            listening.listen(2048)
+            stack.pop_all()
+            return listening
     except (OSError, OverflowError) as error:
-        reason = str(getattr(error, "strerror", error)).partition(" (while")[0]
+        reason = getattr(error, "strerror", None) or error
         raise InputError(f"{host}:{port}: {reason}; choose others: make serve HOST=127.0.0.1 PORT=8001") from None
 
 
