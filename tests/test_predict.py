@@ -13,7 +13,7 @@ from stages.errors import InputError
 from stages.model import Predictor
 from tests.clones import Clone, error_of
 from tools import predict
-from tools.pictures import read
+from tools.pictures import MANY, read
 from tools.serve.source import fetch
 
 PREDICT = ("python", "-m", "tools.predict")
@@ -111,6 +111,20 @@ def test_versions_of_this_and_any_clone_are_fetched_once(
     printed = elsewhere.run(*PREDICT, picture, "--model", "lstm@v1.1.0", exit_code=1)
     assert "models/lstm.keras at lstm@v1.1.0: neither in the cache nor in the storage" in error_of(printed)
     assert list((tmp_path / "temporary").iterdir()) == [], "clones are left behind"
+
+
+def test_many_pictures_are_read_side_by_side_in_their_order(first_run: Clone, pictures: Path, tmp_path: Path) -> None:
+    originals = sorted(pictures.glob("*.png"))
+    for number in range(MANY):
+        shutil.copy(originals[number % len(originals)], tmp_path / f"{number:03}.png")
+    (tmp_path / "100-none.png").write_text("no picture")
+    images = json.loads(first_run.run(*PREDICT, str(tmp_path), "--json"))["images"]
+    assert [image["image"] for image in images] == [str(tmp_path / f"{number:03}.png") for number in range(MANY)]
+    alone = json.loads(first_run.run(*PREDICT, str(pictures), "--json"))["images"]
+    for number, image in enumerate(images):
+        np.testing.assert_allclose(
+            list(image["confidence"].values()), list(alone[number % len(alone)]["confidence"].values()), atol=1e-6
+        )
 
 
 def test_what_cannot_be_read_in_a_folder_is_skipped_named_and_counted(

@@ -4,6 +4,7 @@ import hashlib
 import io
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -111,8 +112,8 @@ def test_clients_that_vanish_at_any_byte_are_forgotten(server: Process) -> None:
             connection.sendall(sent[: 1 + number * len(sent) // VANISHING])
     until(lambda: "requests_under_way 1.0" in server.get("/metrics").text)
     assert server.is_well(PICTURE)
-    open_files = len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
-    assert open_files < 60
+    if (files := Path(f"/proc/{server.process.pid}/fd")).exists():
+        assert len(list(files.iterdir())) < 60
 
 
 @pytest.mark.fault("slow clients survived", SLOW)
@@ -133,6 +134,7 @@ def test_slow_clients_do_not_keep_others_waiting(server: Process) -> None:
 
 
 @pytest.mark.fault("floods survived")
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads a process's memory from /proc")
 @pytest.mark.timeout(600)
 def test_memory_stays_level_under_a_flood_of_large_pictures(server: Process) -> None:
     large = png((5_000, 4_900))

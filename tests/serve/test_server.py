@@ -85,7 +85,7 @@ def test_an_empty_model_is_refused(folder: Clone) -> None:
 def test_a_client_that_sends_no_whole_headers_is_closed(
     serving: Serving, picture: bytes, start: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 1)
     with in_thread(serving) as client, client.connect() as connection:
         connection.sendall(start)
         for _ in range(2):
@@ -98,7 +98,7 @@ def test_a_client_that_sends_no_whole_headers_is_closed(
 def test_so_is_one_whose_second_request_does_not_come_whole(
     serving: Serving, picture: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "HEADER_SECONDS", 1)
     with in_thread(serving) as client, client.connect() as connection:
         connection.sendall(request(picture) + b"GET / HTTP")
         found = received(connection)
@@ -109,12 +109,12 @@ def test_so_is_one_whose_second_request_does_not_come_whole(
 def test_a_body_that_does_not_come_whole_is_given_up(
     serving: Serving, picture: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "BODY_SECONDS", 1)
     with in_thread(serving) as client, client.connect() as connection:
         connection.sendall(request(picture)[:-5])
         found = received(connection)
         assert found.startswith(b"HTTP/1.1 408 ")
-        assert b"expected the whole body within 0.3 s" in found
+        assert b"expected the whole body within 1 s" in found
         assert client.is_well(picture)
 
 
