@@ -18,6 +18,8 @@ from tools.serve import limits
 from tools.serve.collect import Collection
 from tools.serve.serving import Serving
 
+expect.set_options(timeout=30_000)  # on a busy machine an answer takes seconds
+
 SEVEN = [(0.3, 0.25), (0.7, 0.25), (0.45, 0.8)]  # shares of the paper
 
 
