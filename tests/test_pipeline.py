@@ -13,6 +13,7 @@ import pytest
 
 from stages import evaluate, mnist, train
 from stages.errors import InputError
+from stages.params import LAST_RUN
 from tests.clones import FAILED_REPRO, OUTPUTS, PIPELINE, Clone, error_of
 from tests.parameters import DIVERGING, SMALL, changed_params, write_params
 from tools import ROOT
@@ -227,7 +228,7 @@ def test_a_bad_parameter_stops_the_stage_that_runs_and_nothing_is_lost(spoiled: 
     write_params(spoiled.folder, **(SMALL | {"prepare__seed": 1, "train__epochs": 0}))
     printed = spoiled.run("dvc", "repro", exit_code=FAILED_REPRO)
     assert error_of(printed) == (
-        "error: params.yaml: train.epochs: Input should be greater than or equal to 1, found 0"
+        f"error: params.yaml: train.epochs: Input should be greater than or equal to 1, found 0; {LAST_RUN}"
     )
 
 
@@ -237,7 +238,7 @@ def test_a_misspelt_parameter_is_named(spoiled: Clone) -> None:
     printed = spoiled.run("dvc", "repro", exit_code=FAILED_REPRO)
     assert error_of(printed) == (
         "error: params.yaml: model.dropout is missing; "
-        "model.drop_out is unknown, expected lstm_units, activation, dropout, dense_units"
+        f"model.drop_out is unknown, expected lstm_units, activation, dropout, dense_units; {LAST_RUN}"
     )
 
 

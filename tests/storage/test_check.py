@@ -9,6 +9,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from stages.params import LAST_RUN
 from tests.clones import PIPELINE, Clone
 from tests.parameters import SMALL, write_params
 from tools.runs.lock import load
@@ -157,7 +158,7 @@ def test_a_broken_lock_is_named(text: str, pushed: Clone) -> None:
 def test_bad_parameters_are_named(pushed: Clone) -> None:
     write_params(pushed.folder, **(SMALL | {"train__epochs": 0}))
     assert problems() == [
-        "params.yaml: train.epochs: Input should be greater than or equal to 1, found 0",
+        f"params.yaml: train.epochs: Input should be greater than or equal to 1, found 0; {LAST_RUN}",
         "params.yaml: train changed since train ran; run `dvc repro`",
     ]
 
