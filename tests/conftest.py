@@ -14,6 +14,7 @@ from stages import archive
 from stages.dataset import Dataset
 from stages.prepare import digits_images
 from tests.clones import BUMPS, RELEASED, Clone, commit_run
+from tests.pages.fixtures import browser, pages  # noqa: F401 - fixtures of pages/ and serve/
 from tests.parameters import SMALL, write_params
 from tools import ROOT
 

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from stages import archive, model
-from tests.pages.conftest import browser, pages  # noqa: F401 - fixtures
 from tests.parameters import make_params
 from tests.serve.running import Client, in_thread
 from tools.serve.collect import Collection

@@ -7,8 +7,9 @@ from tests.pages.browser import Pages
 from tools.pages.screenshots import find_chromium
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium for the tests of a module. Playwright runs an event loop, so no other can run in the meantime."""
     chromium = find_chromium()
     if not chromium:
         pytest.skip("Chromium not found; install Chromium (Debian: `apt-get install chromium`) or Chrome")
