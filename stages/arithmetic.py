@@ -41,7 +41,7 @@ BLOCK = 256  # inner indices
 ROWS = 48
 COLUMNS = 16  # and images
 
-# Of `functions_digest`, as TensorFlow's packages for x86-64 compute it on processors of Intel and AMD, and under QEMU.
+# Of `functions_digest`, as TensorFlow's package for Linux on x86-64 computes it on an AMD EPYC (Zen 4) and under QEMU.
 FUNCTIONS = "90ce33a335619bbd5e4f09703e60c0dd"
 
 # Powers in Adam that glibc's powf does not round to the nearest number.
@@ -80,6 +80,7 @@ def total(values: tf.Tensor) -> tf.Tensor:
 
 
 def filled_up(count: int, multiple: int) -> int:
+    """Round a number of rows, columns or images up to a multiple."""
     return -(-count // multiple) * multiple
 
 

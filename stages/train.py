@@ -148,7 +148,7 @@ def make_learner(
 
 def batch_shape(params: Train, images: int) -> int:
     """Return the number of images in a batch, those included that only fill it up."""
-    return math.ceil(min(params.batch_size, images) / IMAGES) * IMAGES
+    return arithmetic.filled_up(min(params.batch_size, images), IMAGES)
 
 
 def batches(training: Dataset, params: Train, augment: Augment, *, done: int = 0) -> tf.data.Dataset:
