@@ -18,6 +18,15 @@ SMALL = {
     "train__learning_rate": 0.01,
 }
 
+# Every change to images at once.
+AUGMENT = {
+    "augment__shift": 2,
+    "augment__rotation": 10,
+    "augment__shear": 10,
+    "augment__scale": 0.1,
+    "augment__elastic": 1,
+}
+
 # Parameters with which training diverges soon.
 DIVERGING = {
     "model__activation": "elu",

@@ -18,15 +18,8 @@ from stages import archive, dataset, evaluate, history
 from stages.dataset import Dataset
 from stages.history import Epoch
 from stages.prepare import digits_images, split
-from tests.parameters import make_params, write_params
+from tests.parameters import AUGMENT, make_params, write_params
 
-AUGMENT = {
-    "augment__shift": 2,
-    "augment__rotation": 10,
-    "augment__shear": 10,
-    "augment__scale": 0.1,
-    "augment__elastic": 1,
-}
 BATCH = 64
 STEPS = 2
 

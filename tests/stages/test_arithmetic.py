@@ -22,15 +22,7 @@ from stages.arithmetic import (
 )
 from stages.runtime import tf
 from tests.images import random_digits
-from tests.parameters import make_params
-
-AUGMENT = {
-    "augment__shift": 2,
-    "augment__rotation": 10,
-    "augment__shear": 10,
-    "augment__scale": 0.1,
-    "augment__elastic": 1,
-}
+from tests.parameters import AUGMENT, make_params
 
 on_x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the arithmetic is defined for x86-64")
 
