@@ -1,7 +1,6 @@
 """Everyday pictures of a digit as shades of grey: decoded small, in bounded memory, turned as the camera was held."""
 
 import multiprocessing
-import os
 import signal
 import stat
 import sys
@@ -19,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stages.errors import InputError
 from stages.terminal import printable
+from tools import cores
 from tools.find_digit import CONTRAST, Grey, normalized
 
 LONGEST = 400  # pixels of a picture's longer side: a digit of a tenth of that has still more than MNIST's 28
@@ -49,7 +49,7 @@ def read_all(paths: Sequence[Path]) -> Iterator[NDArray[np.float32] | InputError
     # On Linux, copies of this process, which need no start-up. Elsewhere a copy is not safe.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     ignore_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    pool = ProcessPoolExecutor(os.cpu_count(), context, ignore_interrupts)
+    pool = ProcessPoolExecutor(cores(), context, ignore_interrupts)
     try:
         yield from pool.map(_read_or_refuse, paths, chunksize=PART)
     except BrokenProcessPool:

@@ -19,10 +19,10 @@ from stages.dataset import CLASSES
 from stages.errors import InputError, one_line_errors
 from stages.metrics import Probabilities
 from stages.terminal import printable
-from tools import ROOT, make_parser, pictures, tables
+from tools import ROOT, cores, make_parser, pictures, tables
 from tools.serve import source
 from tools.serve.answer import answer
-from tools.serve.inference import cores, make_predictor
+from tools.serve.inference import make_predictor
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 import atexit
 import functools
-import hashlib
 import re
 import shlex
 import shutil
@@ -22,7 +21,7 @@ from scmrepo.exceptions import SCMError
 
 from stages import params
 from stages.errors import InputError, remedied
-from tools import ROOT
+from tools import ROOT, md5_of
 from tools.runs import lock, versions
 from tools.runs.lock import Lock
 
@@ -210,7 +209,7 @@ def read_bytes(revision: Revision, path: str | Path) -> bytes:
                 raise InputError(f"{path} {revision.place}: not readable: {error}") from None
         if content is None:
             raise InputError(_missing(revision, name, expected, is_stored=is_stored))
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()  # DVC's choice
+    found = md5_of(content)
     if expected not in (None, found):
         if not revision.commit:
             raise InputError(

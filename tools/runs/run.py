@@ -3,7 +3,6 @@
 A field that a commit lacks is None or empty, and is shown as not recorded.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from stages.confusion import Counts
 from stages.environment import Environment
 from stages.errors import InputError
 from stages.report import Report
-from tools import ROOT
+from tools import ROOT, md5_of
 from tools.runs import evidence
 from tools.runs.lock import PATH, Lock
 from tools.runs.revision import (
@@ -126,7 +125,7 @@ _NONE = object()
 def read_packages(of: Revision, lock: Lock) -> tuple[dict[str, str], list[str]]:
     """Read the versions of the packages, or say that requirements.txt is not that of the run."""
     content = read_text(of, REQUIREMENTS)
-    found = hashlib.md5(content.encode(), usedforsecurity=False).hexdigest()  # DVC's choice
+    found = md5_of(content.encode())
     if lock.deps.get(REQUIREMENTS.as_posix()) not in (None, found):
         return {}, [f"{REQUIREMENTS} {of.place} is not that of the run, so its packages are not shown; {of.remake}"]
     return dict(re.findall(r"^([\w.-]+)==([^\s;\\]+)", content, re.MULTILINE)), []

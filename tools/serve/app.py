@@ -24,11 +24,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from stages.dataset import CLASSES
 from stages.errors import InputError
+from tools import cores
 from tools.find_digit import Grey, normalized
 from tools.pictures import TooLargeError, decode
 from tools.serve.answer import answer
 from tools.serve.collect import Collection, FullError
-from tools.serve.inference import cores
 from tools.serve.limits import BODY, PICTURES, PIXELS, SECONDS, Guard, Load, Patient, refusal
 from tools.serve.metrics import Metrics
 from tools.serve.serving import Loaded, Serving

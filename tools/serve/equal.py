@@ -8,8 +8,9 @@ import numpy as np
 from stages import archive, dataset
 from stages.errors import InputError, interrupted_at_once, one_line_errors
 from stages.metrics import Probabilities
+from tools import cores
 from tools.serve import source
-from tools.serve.inference import Images, cores, make_predictor
+from tools.serve.inference import Images, make_predictor
 
 TOLERANCE = 1e-5  # of a probability
 

@@ -89,8 +89,3 @@ def as_onnx(content: bytes, name: str) -> bytes:
 def cache() -> Path:
     """Return the folder of models in the user's cache."""
     return Path(pooch.os_cache("mnist-lstm")) / "models"
-
-
-def cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

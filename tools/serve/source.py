@@ -1,14 +1,13 @@
 """Where a model comes from: the workspace, or a registered version, a stage or any other revision of a clone."""
 
 import functools
-import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from stages import archive
 from stages.errors import InputError
 from stages.files import replacing
-from tools import ROOT
+from tools import ROOT, md5_of
 from tools.serve.inference import cache
 
 MISSING = (
@@ -73,7 +72,3 @@ def fetch(name: str, repo: str = str(ROOT)) -> Source:
         return Source(name, content, of.commit, version.name if version else None, card)
     finally:
         remove_clones()
-
-
-def md5_of(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()  # DVC's choice

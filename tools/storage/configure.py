@@ -3,7 +3,6 @@
 The storage is named in .dvc/config, which is committed. Keys are in .dvc/config.local, which is not committed.
 """
 
-import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from dvc.config import Config
 from dvc.repo import Repo
 
 from stages.errors import InputError, one_line_errors
-from tools import make_parser
+from tools import make_parser, md5_of
 from tools.runs.revision import git_errors
 from tools.storage.store import NAME, note_folder, open_storage, storage_errors
 
@@ -91,7 +90,7 @@ def keys() -> dict[str, str]:
 def try_out(storage: Any) -> None:
     """Write a small object, read it back and remove it."""
     content = uuid.uuid4().bytes
-    name = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    name = md5_of(content)
     with storage_errors():
         storage.add_bytes(name, content)
         found = storage.fs.cat_file(storage.oid_to_path(name))
