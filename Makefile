@@ -55,7 +55,7 @@ IN_VENV := PATH="$$PWD/.venv/bin:$$PATH"
 demo: .venv/installed  ## Run the whole pipeline on small digits in a minute; your workspace stays as it is
 	$(IN_VENV) dvc exp run --temp -f -n demo \
 		-S prepare.dataset=digits -S prepare.validation_size=200 \
-		-S train.epochs=12 -S train.batch_size=32 -S train.learning_rate=0.003
+		-S train.epochs=30 -S train.batch_size=32 -S train.learning_rate=0.003
 	@$(IN_VENV) python -m tools.pages.report demo
 
 predict: .venv/installed-serve  ## Read the digit in a picture: IMAGE=photo.jpg, or a folder; MODEL=lstm@prod another model
