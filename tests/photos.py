@@ -17,9 +17,9 @@ from scipy import ndimage
 
 from stages import archive, dataset
 from stages.errors import InputError, one_line_errors
+from stages.find_digit import normalized
 from stages.model import Predictor
-from tools.find_digit import normalized
-from tools.pictures import to_grey
+from stages.pictures import to_grey
 
 Grey = NDArray[np.float32]  # (height, width), 0 is black and 1 is white
 COUNT = 400

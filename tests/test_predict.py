@@ -11,9 +11,9 @@ from PIL import Image
 from stages import archive, dataset
 from stages.errors import InputError
 from stages.model import Predictor
+from stages.pictures import MANY, read
 from tests.clones import Clone, error_of
 from tools import predict
-from tools.pictures import MANY, read
 from tools.serve.source import fetch
 
 PREDICT = ("python", "-m", "tools.predict")

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import os
 from pathlib import Path
 
 from stages import errors  # noqa: F401 - from here on, an error while a module is imported is one line
@@ -18,8 +17,3 @@ def make_parser(documentation: str | None) -> argparse.ArgumentParser:
 def md5_of(content: bytes) -> str:
     """Return the MD5, by which DVC names files."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from stages.dataset import CLASSES
 from stages.errors import InputError, one_line_errors
 from stages.metrics import Probabilities
+from stages.pictures import cores, read_all
 from stages.terminal import printable
-from tools import ROOT, cores, make_parser, pictures, tables
+from tools import ROOT, make_parser, tables
 from tools.serve import source
 from tools.serve.answer import answer
 from tools.serve.inference import make_predictor
@@ -55,7 +56,7 @@ def read(named: Iterable[Path]) -> tuple[list[Path], NDArray[np.float32]]:
     named = list(named)
     files = [each for path in named for each in (sorted(path.iterdir()) if path.is_dir() else [path])]
     found, skipped = [], 0
-    for path, image in zip(files, pictures.read_all(files), strict=True):
+    for path, image in zip(files, read_all(files), strict=True):
         if not isinstance(image, InputError):
             found.append((path, image))
         elif path in named:

@@ -11,10 +11,10 @@ import pytest
 
 from stages import archive
 from stages.errors import InputError
+from stages.pictures import read
 from tests.serve.conftest import archive_of, png
 from tests.serve.running import Client, in_thread
 from tools.bench.serving import CLIENTS, Server, ask, encoded, report, request
-from tools.pictures import read
 from tools.serve.serving import Serving
 
 

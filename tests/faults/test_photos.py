@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.pictures import load
 from tests.faults.pipeline import SAMPLE
-from tests.test_pictures import CORNERS, corners, damaged, exif_block, four_shades, saved
-from tools.pictures import load
+from tests.stages.test_pictures import CORNERS, corners, damaged, exif_block, four_shades, saved
 
 CASES = 50 if SAMPLE else 750
 

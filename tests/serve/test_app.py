@@ -15,10 +15,10 @@ import requests
 from PIL import Image
 
 from stages.errors import InputError
+from stages.find_digit import normalized
+from stages.pictures import decode
 from tests.serve.conftest import png
 from tests.serve.running import Client, in_thread, until
-from tools.find_digit import normalized
-from tools.pictures import decode
 from tools.serve import app, limits
 from tools.serve.collect import Collection, FullError
 from tools.serve.inference import make_predictor

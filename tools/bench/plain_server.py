@@ -10,8 +10,8 @@ import uvicorn
 from fastapi import FastAPI, UploadFile
 
 from stages import archive
-from tools.find_digit import normalized
-from tools.pictures import decode
+from stages.find_digit import normalized
+from stages.pictures import decode
 
 
 def main() -> None:

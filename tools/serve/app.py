@@ -24,9 +24,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from stages.dataset import CLASSES
 from stages.errors import InputError
-from tools import cores
-from tools.find_digit import Grey, normalized
-from tools.pictures import TooLargeError, decode
+from stages.find_digit import Grey, normalized
+from stages.pictures import TooLargeError, cores, decode
 from tools.serve.answer import answer
 from tools.serve.collect import Collection, FullError
 from tools.serve.limits import BODY, PICTURES, PIXELS, SECONDS, Guard, Load, Patient, refusal

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from stages.errors import InputError
-from tools.find_digit import Grey
+from stages.find_digit import Grey
 
 PICTURES = 10_000
 BYTES = 200 * 1024**2  # of all pictures; one has at most 400 x 400 shades of grey, so 160 kB

@@ -8,7 +8,7 @@ import numpy as np
 from stages import archive, dataset
 from stages.errors import InputError, interrupted_at_once, one_line_errors
 from stages.metrics import Probabilities
-from tools import cores
+from stages.pictures import cores
 from tools.serve import source
 from tools.serve.inference import Images, make_predictor
 

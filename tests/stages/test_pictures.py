@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from stages import pictures
 from stages.dataset import Dataset
 from stages.errors import InputError
+from stages.find_digit import centred, normalized, scaled
+from stages.pictures import load, read, to_grey
 from tests import photos
-from tools import pictures
-from tools.find_digit import centred, normalized, scaled
-from tools.pictures import load, read, to_grey
 
 
 def bar(height: int, width: int, *, grey: int = 0, paper: int = 255, top: int = 10, left: int = 10) -> Image.Image:

@@ -1,6 +1,7 @@
 """Everyday pictures of a digit as shades of grey: decoded small, in bounded memory, turned as the camera was held."""
 
 import multiprocessing
+import os
 import signal
 import stat
 import sys
@@ -17,9 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from stages.errors import InputError
+from stages.find_digit import CONTRAST, Grey, normalized
 from stages.terminal import printable
-from tools import cores
-from tools.find_digit import CONTRAST, Grey, normalized
 
 LONGEST = 400  # pixels of a picture's longer side: a digit of a tenth of that has still more than MNIST's 28
 PIXELS = 50_000_000  # of a picture that cannot be decoded smaller: they take about 0.5 GB
@@ -56,6 +56,11 @@ def read_all(paths: Sequence[Path]) -> Iterator[NDArray[np.float32] | InputError
         raise MemoryError from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read_or_refuse(path: Path) -> NDArray[np.float32] | InputError:
