@@ -9,7 +9,8 @@ A picture must show one handwritten digit, dark on light or light on dark, with 
 4. The shape with the most ink is the digit. Parts that lie close to it belong to it, other small shapes are specks, and
    another large shape is a second digit: the picture is refused.
 5. Scale the digit into 20 x 20 pixels, keeping its proportions, and lay it with its centre of mass at the centre of
-   28 x 28, as MNIST's digits were (http://yann.lecun.com/exdb/mnist/).
+   28 x 28, in 256 shades, as MNIST's digits were (http://yann.lecun.com/exdb/mnist/). Processors differ in the last
+   bits of step 1, and the shades do not.
 
 The constants were chosen on pictures drawn from MNIST's validation images (tests/photos.py).
 """
@@ -57,6 +58,7 @@ GAP_BESIDE = 0.06
 REACH = 0.06  # around a shape, of the digit's longer side: the soft edge of its strokes
 
 BOX = 20  # pixels, of the longer side of MNIST's digits
+WHITE = 255  # of MNIST's shades
 
 
 def normalized(grey: Grey) -> NDArray[np.float32]:
@@ -75,7 +77,8 @@ def normalized(grey: Grey) -> NDArray[np.float32]:
             chosen = shapes
     if chosen is None:
         raise InputError("blank: expected a digit that stands out from its paper")
-    return centred(scaled(cut_out(chosen, with_parts(chosen))))
+    field = centred(scaled(cut_out(chosen, with_parts(chosen))))
+    return np.rint(field * np.float32(WHITE)) / np.float32(WHITE)
 
 
 def paper_of(grey: Grey) -> Grey:
