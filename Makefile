@@ -1,7 +1,7 @@
 # Every task by name. Any of them makes the environment it needs in .venv first.
 .PHONY: help setup repro demo report compare experiments check storage repair register card promote rollback verify
 .PHONY: test test-faults test-team test-processors bench lint format plots-page screenshots requirements clean predict
-.PHONY: serve bench-serve
+.PHONY: serve bench-serve collect
 .DEFAULT_GOAL := help
 
 ##@ First steps
@@ -10,7 +10,7 @@ help:  ## List the tasks
 		/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What users give reaches the recipes through the environment: neither make nor a shell runs a part of a value.
-GIVEN := BUMP COLLECT ENDPOINT HOST IMAGE MODEL OFFLINE PORT PYTHON QUICK REV REV2 SAMPLE STAGE URL VERSION
+GIVEN := BUMP COLLECT ENDPOINT FROM HOST IMAGE MODEL OFFLINE PORT PYTHON QUICK REV REV2 SAMPLE STAGE URL VERSION
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -70,6 +70,10 @@ setup: .venv/installed  ## Install the git hooks and merge drivers in this clone
 	$(IN_VENV) python -m tools.clone.setup
 
 ##@ Experiments
+collect: .venv/installed  ## Add labelled pictures to data/own, for the next model: FROM=folder with folders 0 to 9
+	@test -n "$$FROM" || { echo "error: name the folder: make collect FROM=pictures" >&2; exit 1; }
+	@$(IN_VENV) python -m tools.collect -- "$$FROM"
+
 repro: .venv/installed  ## Run every stage whose inputs changed, and restore the others from the cache
 	$(IN_VENV) dvc repro
 	@$(IN_VENV) python -m tools.pages.report

@@ -37,6 +37,7 @@ class Section(BaseModel):
 class Prepare(Section):
     dataset: Literal["mnist", "digits"]
     validation_size: Annotated[int, Field(ge=0, lt=60_000)]
+    own_repeats: Annotated[int, Field(ge=0, le=1_000)]
     seed: Seed
 
 

@@ -1,4 +1,4 @@
-"""Download and verify MNIST -> data/raw; normalize and split the images -> data/processed/*.npz."""
+"""Download and verify MNIST -> data/raw; normalize and split the images, and our own -> data/processed/*.npz."""
 
 import shutil
 from importlib.resources import as_file, files
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from stages import dataset, download, mnist
+from stages import dataset, download, mnist, own
 from stages.dataset import Dataset
 from stages.errors import InputError, one_line_errors
 from stages.files import replacing
@@ -18,14 +18,34 @@ from stages.params import load_params
 
 def main() -> None:
     params = load_params().prepare
+    pictures = own.find()
     learning, test = mnist_images() if params.dataset == "mnist" else digits_images()
     if params.validation_size == 0:
         train, validation = learning, test
     else:
         train, validation = split(learning, size=params.validation_size, seed=params.seed)
-    for part, path in ((train, dataset.TRAIN), (validation, dataset.VALIDATION), (test, dataset.TEST)):
+    if params.own_repeats:
+        train = joined(train, own.read(_for("training", pictures)), times=params.own_repeats)
+        validation = joined(validation, own.read(_for("validation", pictures)), times=1)
+    for part, path in (
+        (train, dataset.TRAIN),
+        (validation, dataset.VALIDATION),
+        (test, dataset.TEST),
+        (own.read(_for("test", pictures)), dataset.OWN_TEST),
+    ):
         dataset.save(part, path)
         print(f"{path}: {len(part):,} images")
+
+
+def _for(part: own.Part, pictures: list[own.Picture]) -> list[own.Picture]:
+    return [picture for picture in pictures if picture.part == part]
+
+
+def joined(images: Dataset, more: Dataset, *, times: int) -> Dataset:
+    """Append more images, each so many times."""
+    return Dataset(
+        np.concatenate([images.images, *[more.images] * times]), np.concatenate([images.labels, *[more.labels] * times])
+    )
 
 
 def mnist_images() -> tuple[Dataset, Dataset]:

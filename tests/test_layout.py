@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import archive, confusion, dataset, environment, figures, history, params, predictions, report
+from stages import archive, confusion, dataset, environment, figures, history, own, params, predictions, report
 from tools import ROOT
 from tools.runs import lock
 
@@ -16,10 +16,11 @@ WINGS = ("runs", "storage", "registry", "pages", "clone", "serve", "bench")
 OWNERS = {
     "stages/archive.py": [archive.PATH],
     "stages/confusion.py": [confusion.PATH],
-    "stages/dataset.py": [dataset.TRAIN, dataset.VALIDATION, dataset.TEST],
+    "stages/dataset.py": [dataset.TRAIN, dataset.VALIDATION, dataset.TEST, dataset.OWN_TEST],
     "stages/environment.py": [environment.PATH],
     "stages/figures.py": [figures.LEARNING_CURVES, figures.CONFUSION_MATRIX, figures.MISTAKES],
     "stages/history.py": [history.PATH],
+    "stages/own.py": [own.FOLDER],
     "stages/params.py": [params.PATH],
     "stages/predictions.py": [predictions.PATH],
     "stages/report.py": [report.PATH],

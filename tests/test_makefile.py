@@ -29,6 +29,7 @@ VALUES = [
 TARGETS = {
     "predict": {"MODEL": ["--model={}"], "IMAGE": ["--", "{}"]},
     "serve": {"MODEL": ["--model={}"], "HOST": ["--host={}"], "PORT": ["--port={}"], "COLLECT": ["--collect={}"]},
+    "collect": {"FROM": ["--", "{}"]},
     "verify": {"REV": ["--rev={}"]},
     "compare": {"REV": ["--", "{}"], "REV2": ["{}"]},
     "report": {"REV": ["--", "{}"]},

@@ -1,0 +1,169 @@
+"""Add labelled pictures to data/own, which the next model learns from: `make collect FROM=folder`.
+
+The folder has folders named 0 to 9, which hold pictures of that digit in PNG or JPEG. Each must be one that `predict`
+reads, and must not be in data/own already. It is copied unchanged, named after its content, and DVC tracks it.
+Pictures that are refused are named with the reason. The exit code is 1 if nothing could be taken.
+"""
+
+import hashlib
+import shutil
+import stat
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dvc.repo import Repo
+
+from stages import own
+from stages.errors import InputError, one_line_errors
+from stages.own import Picture
+from stages.pictures import read_all
+from stages.terminal import printable
+from tools import make_parser
+from tools.runs.revision import git_errors
+
+BYTES = 50_000_000  # of a picture's file: a camera's have 10 MB
+TEMPORARY = Path(".dvc/tmp")  # DVC's, on the disk of the repository and not in git
+ENDINGS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg"}  # by the first bytes
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("folder", type=Path, help="a folder with folders named 0 to 9 that hold pictures")
+    source = parser.parse_args().folder
+    if not source.is_dir():
+        raise InputError(f"{printable(str(source))}: expected a folder with folders named 0 to 9, found none")
+    with git_errors(Path.cwd()), Repo() as repo:
+        outcome = collect(source)
+        if outcome.taken:
+            repo.scm_context.quiet = True  # says what to commit, as the last line does
+            repo.add(sorted({str(picture.path.parent) for picture in outcome.taken}))
+    print("\n".join(outcome.told()))
+    sys.exit(0 if outcome.taken or outcome.known else 1)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of a picture, which no other program changes."""
+
+    original: Path
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the pictures of a folder."""
+
+    taken: list[Picture] = field(default_factory=list)
+    known: list[Path] = field(default_factory=list)  # which were there already
+    refused: list[str] = field(default_factory=list)  # and why
+
+    def refuse(self, path: Path, reason: object) -> None:
+        self.refused.append(f"{printable(str(path))}: {reason}")
+
+    def told(self) -> Iterator[str]:
+        yield from (f"refused {line}" for line in self.refused)
+        yield f"{len(self.taken):,} taken, {len(self.known):,} already there, {len(self.refused):,} refused"
+        if self.taken:
+            of_digit = Counter(picture.digit for picture in self.taken)
+            of_part = Counter(picture.part for picture in self.taken)
+            yield "taken: " + ", ".join(f"{count:,} of {digit}" for digit, count in sorted(of_digit.items()))
+            yield "for " + ", ".join(f"{part} {of_part[part]:,}" for part in own.PARTS)
+            yield f"now run `dvc repro`, and commit {own.FOLDER} with the result"
+
+
+def collect(source: Path) -> Outcome:
+    """Copy the pictures of a folder that are new and readable to data/own."""
+    here = {picture.sha256: picture for picture in own.find()}
+    outcome = Outcome()
+    TEMPORARY.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="collect-", dir=TEMPORARY) as folder:
+        new = list(without_known(copy_all(source, Path(folder), outcome), here, outcome))
+        outcome.taken.extend(move(copy.picture) for copy in list(readable(new, outcome)))
+    return outcome
+
+
+def copy_all(source: Path, folder: Path, outcome: Outcome) -> Iterator[Copy]:
+    """Copy what may be pictures, and refuse the rest."""
+    for digit, path in labelled(source, outcome):
+        try:
+            yield Copy(path, copy(path, folder, digit))
+        except (InputError, OSError) as error:
+            outcome.refuse(path, error)
+
+
+def labelled(source: Path, outcome: Outcome) -> Iterator[tuple[int, Path]]:
+    """Give each file with its digit."""
+    for folder in visible(source):
+        if folder.name not in own.DIGITS or folder.is_symlink() or not folder.is_dir():
+            outcome.refuse(folder, f"expected a folder named {own.DIGITS[0]} to {own.DIGITS[-1]}")
+            continue
+        for path in visible(folder):
+            yield int(folder.name), path
+
+
+def visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def copy(path: Path, folder: Path, digit: int) -> Picture:
+    """Copy a picture under a name of its content.
+
+    Raises `InputError` if it is no file of a picture.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise InputError("expected a file, found a folder, link, pipe or device")
+    with path.open("rb") as file:
+        content = file.read(BYTES + 1)
+    if len(content) > BYTES:
+        raise InputError(f"expected at most {BYTES:,} bytes, found more")
+    ending = next((ending for start, ending in ENDINGS.items() if content.startswith(start)), None)
+    if ending is None:
+        raise InputError("no readable PNG or JPEG")
+    sha256 = hashlib.sha256(content).hexdigest()
+    made = Picture(folder / f"{own.name_of(sha256)}{ending}", digit, sha256)
+    made.path.write_bytes(content)
+    return made
+
+
+def without_known(copies: Iterable[Copy], here: Mapping[str, Picture], outcome: Outcome) -> Iterator[Copy]:
+    """Give each picture that is not there yet once. Refuse those that have another digit elsewhere."""
+    same: dict[str, list[Copy]] = {}  # by content
+    for made in copies:
+        same.setdefault(made.picture.sha256, []).append(made)
+    for sha256, (first, *others) in same.items():
+        there = here.get(sha256)
+        other = next((each for each in others if each.picture.digit != first.picture.digit), None)
+        if other:
+            outcome.refuse(first.original, f"the same picture as {printable(str(other.original))}, under another digit")
+        elif there and there.digit != first.picture.digit:
+            outcome.refuse(first.original, f"the same picture as {there.path}; move that file to change its digit")
+        else:
+            outcome.known.extend(each.original for each in (others if there is None else [first, *others]))
+            if there is None:
+                yield first
+
+
+def readable(copies: Sequence[Copy], outcome: Outcome) -> Iterator[Copy]:
+    """Give the pictures that `predict` reads, and refuse the rest."""
+    for made, image in zip(copies, read_all([made.picture.path for made in copies]), strict=True):
+        if isinstance(image, InputError):
+            outcome.refuse(made.original, str(image).removeprefix(f"{made.picture.path}: "))
+        else:
+            yield made
+
+
+def move(made: Picture) -> Picture:
+    """Move a copy to data/own."""
+    path = own.FOLDER / str(made.digit) / made.path.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(made.path, path)
+    return Picture(path, made.digit, made.sha256)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
