@@ -18,21 +18,25 @@ def save(table: pd.DataFrame, path: Path, *, float_format: str) -> None:
         table.to_csv(temporary, index=False, float_format=float_format, lineterminator="\n")
 
 
-def parse(text: str, name: str, columns: Sequence[str]) -> pd.DataFrame:
+def parse(
+    text: str, name: str, columns: Sequence[str], *, may_be_empty: bool = False, texts: Sequence[str] = ()
+) -> pd.DataFrame:
     """Read a table that has these columns and at least one row. Other columns are allowed.
 
+    `texts` are the columns that hold texts, whatever these look like.
     Raises `InputError` with `name` if the text is anything else.
     """
     width = text.partition("\n")[0].count(",") + 1
     if width > WIDTH:
         raise InputError(f"{name}: not a table: expected at most {WIDTH} columns, found {width:,}")
     try:
-        table = pd.read_csv(io.StringIO(text))
+        table = pd.read_csv(io.StringIO(text), dtype=dict.fromkeys(texts, str))
     except ValueError as error:
         raise InputError(f"{name}: not a table: {error}") from None
-    if table.empty or not set(columns) <= set(table.columns):
+    if (table.empty and not may_be_empty) or not set(columns) <= set(table.columns):
+        least = "" if may_be_empty else " and at least one row"
         raise InputError(
-            f"{name}: expected the columns {', '.join(columns)} and at least one row, found {len(table):,} rows of "
+            f"{name}: expected the columns {', '.join(columns)}{least}, found {len(table):,} rows of "
             f"{', '.join(map(str, table.columns))}"
         )
     return table

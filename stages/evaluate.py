@@ -1,4 +1,4 @@
-"""models/lstm.keras and the three sets -> reports/: metrics, predictions, confusion matrix, pictures."""
+"""models/lstm.keras and the sets of images -> reports/: metrics, predictions, confusion matrix, pictures."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_fscore_support
 
 from stages import archive, confusion, dataset, figures, history, metrics, predictions, report
-from stages.dataset import CLASSES, Dataset
+from stages.dataset import CLASSES, Dataset, Named
 from stages.errors import RESTORE, interrupted_at_once, one_line_errors, remedied
 from stages.model import Predictor
 from stages.params import load_params
-from stages.report import Digit, Part, Report, Size, Test
+from stages.report import Digit, Own, Part, Report, Size, Test
 
 
 def main() -> None:
@@ -20,13 +20,15 @@ def main() -> None:
     network = archive.load()
     epochs = history.load()
     train, validation, test = (dataset.load(path) for path in (dataset.TRAIN, dataset.VALIDATION, dataset.TEST))
+    own_test = dataset.load_named()
     size = Size(parameters=network.count_params(), bytes=archive.PATH.stat().st_size)
 
     with remedied(RESTORE):
-        result = evaluate(Predictor(network), train, validation, test, size)
+        result = evaluate(Predictor(network), train, validation, test, own_test, size=size)
 
     report.save(result.report)
     predictions.save(result.predictions)
+    predictions.save_own(result.own_predictions)
     confusion.save(result.counts)
     figures.save(figures.learning_curves(epochs), figures.LEARNING_CURVES)
     figures.save(figures.confusion_matrix(result.counts), figures.CONFUSION_MATRIX)
@@ -35,6 +37,8 @@ def main() -> None:
         f"test accuracy {result.report.test.accuracy:.2%}: "
         f"{result.report.test.errors:,} of {len(test):,} images misclassified"
     )
+    if own := result.report.own_test:
+        print(f"own test accuracy {own.accuracy:.2%}: {own.errors:,} of {own.images:,} pictures misclassified")
 
 
 @dataclass(frozen=True)
@@ -43,25 +47,31 @@ class Evaluation:
 
     report: Report
     predictions: pd.DataFrame  # of the test images
+    own_predictions: pd.DataFrame  # of the test pictures of our own
     counts: confusion.Counts
 
 
-def evaluate(predict: Predictor, train: Dataset, validation: Dataset, test: Dataset, size: Size) -> Evaluation:
-    """Measure a model on the three sets.
+def evaluate(
+    predict: Predictor, train: Dataset, validation: Dataset, test: Dataset, own_test: Named, *, size: Size
+) -> Evaluation:
+    """Measure a model on the three sets, and on the test pictures of our own where there are any.
 
     Raises `InputError` if the model's outputs are not probabilities.
     """
-    of_train, of_validation, of_test = (
-        metrics.checked(predict(part.images), str(archive.PATH)) for part in (train, validation, test)
+    of_train, of_validation, of_test, of_own = (
+        metrics.checked(predict(part.images), str(archive.PATH)) if len(part) else np.empty((0, CLASSES), np.float32)
+        for part in (train, validation, test, own_test)
     )
     return Evaluation(
         Report(
             train=measure(train.labels, of_train),
             validation=measure(validation.labels, of_validation),
             test=measure_test(test.labels, of_test),
+            own_test=measure_own(own_test.labels, of_own) if len(own_test) else None,
             model=size,
         ),
         predictions.make(test.labels, of_test),
+        predictions.make_own(own_test.names, own_test.labels, of_own),
         confusion.count(test.labels, of_test.argmax(axis=1)),
     )
 
@@ -69,6 +79,11 @@ def evaluate(predict: Predictor, train: Dataset, validation: Dataset, test: Data
 def measure(labels: metrics.Labels, probabilities: metrics.Probabilities) -> Part:
     accuracy, loss = metrics.accuracy_and_loss(labels, probabilities)
     return Part(accuracy=accuracy, loss=loss)
+
+
+def measure_own(labels: metrics.Labels, probabilities: metrics.Probabilities) -> Own:
+    errors = int((probabilities.argmax(axis=1) != labels).sum())
+    return Own(**dict(measure(labels, probabilities)), images=len(labels), errors=errors)
 
 
 def measure_test(labels: metrics.Labels, probabilities: metrics.Probabilities) -> Test:

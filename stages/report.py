@@ -49,6 +49,13 @@ class Test(Part):
     per_class: Annotated[list[Digit], Field(max_length=CLASSES)] | None = None
 
 
+class Own(Part):
+    """The figures of the test pictures of our own."""
+
+    images: int
+    errors: int  # images
+
+
 class Size(Section):
     """The size of the model."""
 
@@ -62,6 +69,7 @@ class Report(Section):
     train: Part | None = None
     validation: Part | None = None
     test: Test
+    own_test: Own | None = None  # absent where there are none
     model: Size | None = None
 
 

@@ -105,6 +105,7 @@ def commit_run(clone: Clone, seed: int, change: str) -> None:
     train, validation, test = (
         dataset.load(clone.folder / path) for path in (dataset.TRAIN, dataset.VALIDATION, dataset.TEST)
     )
+    own_test = dataset.load_named(clone.folder / dataset.OWN_TEST)
     path = clone.folder / archive.PATH
     path.unlink()  # it may be a link into the cache
     path.write_bytes(read_bytes(resolve("first", clone.folder), archive.PATH))
@@ -123,9 +124,10 @@ def commit_run(clone: Clone, seed: int, change: str) -> None:
     last.set_weights([weights.astype(np.float32), bias])
     archive.save(model, path)
     size = Size(parameters=model.count_params(), bytes=path.stat().st_size)
-    result = evaluate(Predictor(model), train, validation, test, size)
+    result = evaluate(Predictor(model), train, validation, test, own_test, size=size)
     report.save(result.report, clone.folder / report.PATH)
     predictions.save(result.predictions, clone.folder / predictions.PATH)
+    predictions.save_own(result.own_predictions, clone.folder / predictions.OWN_PATH)
     confusion.save(result.counts, clone.folder / confusion.PATH)
     write_params(clone.folder, **SMALL, train__seed=seed)
     clone.run("dvc", "commit", "--force")

@@ -22,7 +22,7 @@ OWNERS = {
     "stages/history.py": [history.PATH],
     "stages/own.py": [own.FOLDER],
     "stages/params.py": [params.PATH],
-    "stages/predictions.py": [predictions.PATH],
+    "stages/predictions.py": [predictions.PATH, predictions.OWN_PATH],
     "stages/report.py": [report.PATH],
     "tools/runs/lock.py": [lock.PATH],
 }

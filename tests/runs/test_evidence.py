@@ -5,7 +5,7 @@ import pytest
 
 from stages import confusion, predictions
 from stages.errors import InputError
-from stages.evaluate import measure_test
+from stages.evaluate import measure_own, measure_test
 from stages.report import Digit, Report
 from tests.clones import Clone
 from tools.runs import evidence, run
@@ -87,6 +87,37 @@ def test_what_an_older_commit_does_not_record_is_not_compared(found: Evidence) -
     refuse(replace(older, counts=None))
     with pytest.raises(InputError, match=r"test\.errors is 0"):
         refuse(replace(changed(older, errors=0), counts=None))
+
+
+NAMES = np.array([f"{number:032x}" for number in range(200)])
+
+
+@pytest.fixture
+def with_own(found: Evidence) -> Evidence:
+    """The same reports with test pictures of our own."""
+    return replace(
+        found,
+        report=found.report.model_copy(update={"own_test": measure_own(ACTUAL, PROBABILITIES)}),
+        own=predictions.make_own(NAMES, ACTUAL, PROBABILITIES),
+    )
+
+
+def test_each_figure_of_own_pictures_follows_from_their_predictions(with_own: Evidence) -> None:
+    refuse(with_own)
+    own = with_own.report.own_test
+    assert own is not None
+    for name, value in (("images", 199), ("errors", own.errors - 1), ("accuracy", 0.5)):
+        other = with_own.report.model_copy(update={"own_test": own.model_copy(update={name: value})})
+        with pytest.raises(InputError, match=rf"own_test\.{name} is {value}, but reports/own_predictions\.csv gives "):
+            refuse(replace(with_own, report=other))
+    with pytest.raises(InputError, match=r"own_test\.images is 0, but reports/own_predictions\.csv gives 200"):
+        refuse(replace(with_own, report=with_own.report.model_copy(update={"own_test": None})))
+    with pytest.raises(InputError, match=r"own_test\.images is 200, but reports/own_predictions\.csv gives 0"):
+        refuse(replace(with_own, own=evidence.NO_OWN))
+
+
+def test_a_run_without_own_pictures_has_none(first_run: Clone) -> None:
+    assert evidence.load(resolve("first", first_run.folder)).own.empty
 
 
 def test_the_run_of_a_revision_is_not_read_where_its_reports_disagree(clone: Clone) -> None:

@@ -1,10 +1,22 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages import predictions
 from stages.errors import InputError
-from tools.runs.paired import SIGNIFICANCE, Change, Z, compare_predictions, score_interval, sentence, share
+from tools.runs import evidence
+from tools.runs.paired import (
+    SIGNIFICANCE,
+    Change,
+    Z,
+    compare_own,
+    compare_predictions,
+    score_interval,
+    sentence,
+    share,
+)
 
 ACTUAL = np.arange(1_000) % 10
 
@@ -133,3 +145,28 @@ def test_intervals_of_a_share_are_clopper_and_pearsons() -> None:
     assert share(8, 9) == ("88.89%", "51.75% to 99.72%")
     assert share(10, 10) == ("100.00%", "69.15% to 100.00%")
     assert share(0, 0) == ("", "")
+
+
+# Test pictures of our own
+
+
+def own(pictures: dict[str, tuple[int, int]]) -> pd.DataFrame:
+    """Predictions of pictures: the actual and the predicted digit, by name."""
+    rows = [(name, actual, predicted, 0.9) for name, (actual, predicted) in pictures.items()]
+    return pd.DataFrame(rows, columns=[*predictions.OWN_COLUMNS])
+
+
+def test_own_pictures_are_compared_where_both_runs_have_them_with_the_same_digit() -> None:
+    before = own({"a": (1, 1), "b": (2, 3), "c": (3, 3), "relabelled": (4, 4), "dropped": (5, 6)})
+    after = own({"new": (9, 9), "c": (3, 8), "b": (2, 2), "a": (1, 1), "relabelled": (7, 7)})
+    paired = compare_own(before, after)
+    assert paired is not None
+    assert (paired.images, paired.fixed, paired.broken) == (3, 1, 1)
+    assert "on 3 own test pictures: 1 fixed, 1 broken" in sentence(paired, "a", "b", "own test pictures")
+
+
+def test_without_own_pictures_in_common_there_is_nothing_to_compare() -> None:
+    some, others = own({"a": (1, 1)}), own({"b": (1, 1)})
+    for before, after in ((some, others), (some, evidence.NO_OWN), (evidence.NO_OWN, some)):
+        assert compare_own(before, after) is None
+    assert compare_own(evidence.NO_OWN, evidence.NO_OWN) is None

@@ -10,7 +10,7 @@ import pytest
 
 from stages import dataset
 from stages.errors import InputError
-from tests.images import random_digits
+from tests.images import named_digits, random_digits
 
 
 def test_a_saved_dataset_is_loaded_unchanged(tmp_path: Path) -> None:
@@ -28,6 +28,27 @@ def test_the_same_data_gives_the_same_bytes_in_every_save(tmp_path: Path) -> Non
     dataset.save(random_digits(5), second)
     os.utime(first, (0, 0))
     assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_pictures_with_names_are_loaded_unchanged_also_none(count: int, tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    dataset.save(named_digits(count), path)
+    loaded = dataset.load_named(path)
+    for name, expected in vars(named_digits(count)).items():
+        np.testing.assert_array_equal(getattr(loaded, name), expected)
+        assert getattr(loaded, name).dtype == expected.dtype
+
+
+@pytest.mark.parametrize("names", [["a"] * 5, ["a", "b"], list(range(5))])
+def test_names_that_are_not_one_for_each_picture_are_refused(names: list[object], tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    np.savez(path, **(vars(random_digits(5)) | {"names": np.array(names, "U32" if names[0] == "a" else None)}))
+    with pytest.raises(InputError, match=r"own\.npz: expected 5 different names, found .*dvc checkout"):
+        dataset.load_named(path)
+    dataset.save(random_digits(5), path)
+    with pytest.raises(InputError, match=r"own\.npz: damaged, or not an \.npz of images and labels and names"):
+        dataset.load_named(path)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
-from stages import archive, dataset, evaluate, history, model
+from stages import archive, dataset, evaluate, history, model, predictions, report
 from stages.errors import InputError
 from stages.evaluate import measure_test
 from stages.history import Epoch
 from stages.report import Digit
 from stages.runtime import keras
-from tests.images import random_digits
+from tests.images import named_digits, random_digits
 from tests.parameters import make_params
 from tools import ROOT
 
@@ -24,6 +24,7 @@ def evaluated(in_empty_folder: Path) -> Path:
     """A folder in which an untrained model has been evaluated on random images."""
     for path, count in ((dataset.TRAIN, 30), (dataset.VALIDATION, 20), (dataset.TEST, 40)):
         dataset.save(random_digits(count), path)
+    dataset.save(named_digits(0), dataset.OWN_TEST)
     params = make_params(model__lstm_units=[4], model__dense_units=5)
     archive.save(model.build(params.model, seed=0))
     history.save([Epoch(1, 0.1, 2.3, 0.1, 2.3, 0.001)])
@@ -58,6 +59,33 @@ def test_the_reports_agree_with_each_other_and_the_model(evaluated: Path) -> Non
         "bytes": (evaluated / "models/lstm.keras").stat().st_size,
     }
     assert set(metrics) == {"train", "validation", "test", "model"}
+    assert (evaluated / "reports/own_predictions.csv").read_text() == "picture,actual,predicted,confidence\n"
+
+
+def test_own_test_pictures_are_reported_apart(evaluated: Path) -> None:
+    without = {path.name: path.read_bytes() for path in (evaluated / "reports").iterdir()}
+    own = named_digits(25)
+    dataset.save(own, dataset.OWN_TEST)
+    evaluate.main()
+    probabilities = archive.load().predict(own.images, verbose=0)
+    errors = int((probabilities.argmax(axis=1) != own.labels).sum())
+    found = report.load()
+    assert found.own_test
+    assert (found.own_test.images, found.own_test.errors) == (25, errors)
+    assert found.own_test.accuracy == round(1 - errors / 25, 6)
+    table = predictions.parse_own(predictions.OWN_PATH.read_text(), "own")
+    assert list(table.columns) == ["picture", "actual", "predicted", "confidence"]
+    assert table["picture"].tolist() == own.names.tolist()
+    np.testing.assert_array_equal(table["actual"], own.labels)
+    np.testing.assert_array_equal(table["predicted"], probabilities.argmax(axis=1))
+
+    # All that is said of the other images stays.
+    (evaluated / "reports/own_predictions.csv").write_bytes(without["own_predictions.csv"])
+    metrics = json.loads((evaluated / "reports/metrics.json").read_text())
+    del metrics["own_test"]
+    assert metrics == json.loads(without["metrics.json"])
+    later = {path.name: path.read_bytes() for path in (evaluated / "reports").iterdir()}
+    assert later | {"metrics.json": b""} == without | {"metrics.json": b""}
 
 
 def test_the_same_model_gives_the_same_reports(evaluated: Path) -> None:
@@ -72,6 +100,7 @@ def test_the_same_model_gives_the_same_reports(evaluated: Path) -> None:
         "learning_curves.png",
         "metrics.json",
         "mistakes.png",
+        "own_predictions.csv",
         "predictions.csv",
     }
     evaluate.main()

@@ -1,7 +1,8 @@
-"""What a commit records of its result, in three files that must say the same."""
+"""What a commit records of its result, in files that must say the same."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,9 @@ from tools.runs.revision import Revision, read, read_lock
 ROUNDING = 1e-6  # of the figures in metrics.json
 
 
+NO_OWN = pd.DataFrame(columns=[*predictions.OWN_COLUMNS])
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What a commit records of its result."""
@@ -26,6 +30,7 @@ class Evidence:
     report: Report
     predictions: pd.DataFrame
     counts: Counts | None = None  # of the confusion matrix, where the commit has one
+    own: pd.DataFrame = field(default_factory=lambda: NO_OWN)  # predictions of test pictures of our own
 
 
 def load(of: Revision) -> Evidence:
@@ -38,33 +43,58 @@ def load(of: Revision) -> Evidence:
         read(of, report.PATH, report.parse),
         read(of, predictions.PATH, predictions.parse),
         read(of, confusion.PATH, confusion.parse) if has_counts else None,
+        own_predictions(of),
     )
     refuse(found, f" {of.place}")
     return found
 
 
+def own_predictions(of: Revision) -> pd.DataFrame:
+    """Read a revision's predictions of test pictures of our own: none, where the commit is older than they are."""
+    if predictions.OWN_PATH.as_posix() not in read_lock(of).hashes:
+        return NO_OWN
+    return read(of, predictions.OWN_PATH, predictions.parse_own)
+
+
 def check_workspace(recorded: Lock) -> None:
     """Raise `InputError` if the reports in this folder, which dvc.lock names, disagree."""
-    has_counts = confusion.PATH.as_posix() in recorded.hashes
+    has_counts, has_own = (path.as_posix() in recorded.hashes for path in (confusion.PATH, predictions.OWN_PATH))
     refuse(
         Evidence(
             report.load(),
             predictions.parse(read_text(predictions.PATH), str(predictions.PATH)),
             confusion.parse(read_text(confusion.PATH), str(confusion.PATH)) if has_counts else None,
+            predictions.parse_own(read_text(predictions.OWN_PATH), str(predictions.OWN_PATH)) if has_own else NO_OWN,
         )
     )
 
 
 def refuse(found: Evidence, at: str = "") -> None:
     """Raise `InputError` with the first disagreement."""
-    for path, what, recorded, counted in disagreements(found):
+    for path, (file, what, recorded, counted) in [
+        *((predictions.PATH, each) for each in disagreements(found)),
+        *((predictions.OWN_PATH, each) for each in own_disagreements(found)),
+    ]:
         raise InputError(
-            f"{path}{at}: {what} is {recorded}, but {predictions.PATH} gives {counted}; one of them is not of this "
+            f"{file}{at}: {what} is {recorded}, but {path} gives {counted}; one of them is not of this "
             "model: `dvc repro --force evaluate` makes both again"
         )
 
 
-def disagreements(found: Evidence) -> Iterator[tuple[object, str, float, float]]:
+Disagreement = tuple[Path, str, float, float]  # file, name, recorded value, and that of the predictions
+
+
+def own_disagreements(found: Evidence) -> Iterator[Disagreement]:
+    """Say the same of each figure of test pictures of our own."""
+    recorded, images = found.report.own_test, len(found.own)
+    errors = int((found.own["actual"] != found.own["predicted"]).sum())
+    yield from _disagreement("own_test.images", recorded.images if recorded else 0, images)
+    if recorded and images:
+        yield from _disagreement("own_test.errors", recorded.errors, errors)
+        yield from _disagreement("own_test.accuracy", recorded.accuracy, 1 - errors / images)
+
+
+def disagreements(found: Evidence) -> Iterator[Disagreement]:
     """Say of each figure that does not follow from the predictions: its file, its name, its value, and theirs."""
     actual, predicted = found.predictions["actual"], found.predictions["predicted"]
     counted = confusion.count(actual, predicted)
@@ -88,6 +118,6 @@ def disagreements(found: Evidence) -> Iterator[tuple[object, str, float, float]]
             yield from _disagreement(f"test.per_class: {name} of {digit.digit}", getattr(digit, name), value)
 
 
-def _disagreement(what: str, recorded: float | None, counted: float) -> Iterator[tuple[object, str, float, float]]:
+def _disagreement(what: str, recorded: float | None, counted: float) -> Iterator[Disagreement]:
     if recorded is not None and abs(recorded - counted) > ROUNDING:
         yield report.PATH, what, recorded, np.round(counted, 6)

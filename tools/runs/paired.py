@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
@@ -147,6 +148,19 @@ def compare_revisions(before: Revision, after: Revision) -> Paired:
     return compare_predictions(actual, predicted_before, predicted_after)
 
 
+def compare_own(before: pd.DataFrame, after: pd.DataFrame) -> Paired | None:
+    """Compare what two runs predict of test pictures of our own: of those with the same digit in both.
+
+    A picture stays a test picture as the set grows, so the later run has those of the earlier one. Returns None if they
+    have none in common.
+    """
+    if before.empty or after.empty:
+        return None
+    both = before.merge(after, on=["picture", "actual"], suffixes=("_before", "_after"))
+    names = ("actual", "predicted_before", "predicted_after")
+    return None if both.empty else compare_predictions(*(both[name].to_numpy() for name in names))
+
+
 def share(part: int | np.integer, whole: int | np.integer) -> tuple[str, str]:
     """Show a share in percent, and Clopper and Pearson's exact 95% interval for it; empty texts of nothing."""
     if not whole:
@@ -163,12 +177,12 @@ def signed(value: float, form: str = ",.2f") -> str:
     return f"{'+' if value > 0 else MINUS}{shown}"
 
 
-def sentence(paired: Paired, before: str, after: str) -> str:
+def sentence(paired: Paired, before: str, after: str, images: str = "test images") -> str:
     """Say the verdict with its figures, and what decides where the interval says otherwise."""
     low, high = paired.interval
     differ = paired.verdict == "inconclusive" and not low <= 0 <= high
     return (
-        f"{after} is {_AS[paired.verdict]} {before} on {paired.images:,} test images: "
+        f"{after} is {_AS[paired.verdict]} {before} on {paired.images:,} {images}: "
         f"{paired.fixed:,} fixed, {paired.broken:,} broken, accuracy {signed(100 * paired.difference)} points "
         f"(95% interval {signed(100 * low)} to {signed(100 * high)}), exact McNemar p = {paired.p_value:.2g}"
         + ("; the test decides, the interval is approximate" if differ else "")

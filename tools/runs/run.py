@@ -43,6 +43,7 @@ class Run:
     report: Report
     history: pd.DataFrame
     predictions: pd.DataFrame
+    own: pd.DataFrame  # predictions of test pictures of our own, of which there may be none
     environment: Environment | None  # what decided the bits of the training beside its inputs
     missing: str  # why the environment is not there, and the command that gets it
     packages: Mapping[str, str]  # versions, by name; empty if requirements.txt is not that of the run
@@ -57,7 +58,16 @@ class Run:
         return confusion.count(self.predictions["actual"], self.predictions["predicted"])
 
 
-RECORDED = (PATH, params.PATH, REQUIREMENTS, report.PATH, history.PATH, predictions.PATH, confusion.PATH)
+RECORDED = (
+    PATH,
+    params.PATH,
+    REQUIREMENTS,
+    report.PATH,
+    history.PATH,
+    predictions.PATH,
+    predictions.OWN_PATH,
+    confusion.PATH,
+)
 
 
 def current(repo: str | Path = ROOT) -> Revision:
@@ -91,6 +101,7 @@ def load(of: Revision) -> Run:
         found.report,
         read(of, history.PATH, history.parse),
         found.predictions,
+        found.own,
         record,
         missing,
         packages,
