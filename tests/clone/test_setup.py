@@ -63,7 +63,7 @@ def test_twice_changes_nothing(fresh: Clone) -> None:
     assert "before a push git runs" in printed
     assert "of the branch that you are on" in printed
     before = content(fresh.folder / ".git")
-    assert len(before) == 4
+    assert len(before) == 6
     assert setup(fresh) == "nothing to do\n"
     assert content(fresh.folder / ".git") == before
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from stages.errors import InputError, one_line_errors
 from stages.files import replacing
-from tools.clone import merge_lock
 
 FOLDER = "mnist-lstm"  # in the git directory that all work trees of a clone share
 CALL = f'"$(git rev-parse --git-common-dir)/{FOLDER}/pre-push" "$@"'
@@ -30,6 +29,22 @@ cd ./{prefix} 2>/dev/null && test -f tools/storage/check.py || {{
 PATH="$PWD/.venv/bin":{programs}:"$PATH" exec python -m tools.storage.check --push
 """
 
+MERGE_OWN = """\
+#!/bin/sh
+# Git gives the base, both sides and the name.
+{guard}top=$PWD
+cd ./{prefix} && exec {python} -I "$(git rev-parse --git-common-dir)/{folder}/merge_own.py" \\
+    "$top/$1" "$top/$2" "$top/$3" "$4"
+"""
+
+# DVC is in the environment, which a branch could replace where it lies in the work tree.
+GUARD = """\
+test -z "$(git ls-files -- {environment})" || {{
+    echo "$4: not merged, since git has files in {environment}, whose programs would run" >&2
+    exit 1
+}}
+"""
+
 
 def main() -> None:
     changed = [*move_from_tracked_hooks(), *install_files(), *configure_drivers(), *install_hook()]
@@ -43,13 +58,33 @@ def move_from_tracked_hooks() -> Iterator[str]:
 
 
 def install_files() -> Iterator[str]:
-    """Write the hook and the driver to the git directory."""
+    """Write the hook and the drivers to the git directory."""
     prefix = git("rev-parse", "--show-prefix")  # of a project in a folder of a larger repository
     hook = PRE_PUSH.format(prefix=shlex.quote(prefix), programs=shlex.quote(str(Path(sys.executable).parent)))
-    driver = Path(merge_lock.__file__).read_text(encoding="utf-8")
-    for name, content in (("pre-push", hook), ("merge_lock.py", driver)):
+    for name, content in (
+        ("pre-push", hook),
+        ("merge_lock.py", source_of("merge_lock.py")),
+        ("merge_own.py", source_of("merge_own.py")),
+        ("merge_own", merge_own_program(prefix)),
+    ):
         if write_program(common_folder() / FOLDER / name, content):
             yield f"{common_folder() / FOLDER / name} is written"
+
+
+def source_of(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def merge_own_program(prefix: str) -> str:
+    """Write the shell program that runs the driver with the environment's DVC."""
+    environment, top = Path(sys.prefix), Path(git("rev-parse", "--show-toplevel"))
+    inside = environment.relative_to(top) if environment.is_relative_to(top) else None
+    return MERGE_OWN.format(
+        guard=GUARD.format(environment=shlex.quote(str(inside))) if inside else "",
+        prefix=shlex.quote(prefix),
+        python=shlex.quote(sys.executable),
+        folder=FOLDER,
+    )
 
 
 def configure_drivers() -> Iterator[str]:
@@ -57,7 +92,7 @@ def configure_drivers() -> Iterator[str]:
     for name, value in changed.items():
         git("config", "--local", "--replace-all", name, value)
     if changed:
-        yield "git knows how to merge dvc.lock and reports"
+        yield "git knows how to merge dvc.lock, reports and our own pictures"
 
 
 def drivers() -> Mapping[str, str]:
@@ -66,6 +101,8 @@ def drivers() -> Mapping[str, str]:
     return {
         "merge.dvc-lock.name": "dvc.lock, stage by stage",
         "merge.dvc-lock.driver": f'{python} -I "$(git rev-parse --git-common-dir)/{FOLDER}/merge_lock.py" %O %A %B',
+        "merge.own-pictures.name": "our own pictures: those of both sides",
+        "merge.own-pictures.driver": f'"$(git rev-parse --git-common-dir)/{FOLDER}/merge_own" %O %A %B %P',
         "merge.ours-until-repro.name": "what the pipeline makes: ours, until `dvc repro` makes it of the merge",
         "merge.ours-until-repro.driver": "true",
     }

@@ -1,0 +1,50 @@
+"""Git's merge driver for the lists of data/own: the union of both sides, by DVC's own merge of folders.
+
+`make setup` installs a copy of this file in the git directory. A list is in DVC's cache, or else in the storage, from
+which it is fetched; the pictures are not. What one side removed or moved is removed or moved. A list that cannot be
+read is left to people, with the conflict marked.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from dvc.dvcfile import load_file
+from dvc.repo import Repo
+
+
+def main() -> None:
+    base, ours, theirs, name = sys.argv[1:]
+    try:
+        merge(base, ours, theirs)
+    except Exception as error:  # noqa: BLE001 - whatever DVC, a storage or a file that anyone wrote makes it raise
+        labels = [option for label in ("ours", "base", "theirs") for option in ("-L", label)]
+        subprocess.run(["git", "merge-file", *labels, ours, base, theirs], check=False)
+        reason = ascii(" ".join(str(error).split()) or type(error).__name__)[1:-1]
+        print(
+            f"{ascii(name)[1:-1]}: the pictures of both sides cannot be merged: {reason}; `git merge --abort` undoes "
+            "all; merge again after `dvc push` in the clone of the others",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    print(f"{ascii(name)[1:-1]}: has the pictures of both sides; now run `dvc repro --pull`", file=sys.stderr)
+
+
+def merge(base: str, ours: str, theirs: str) -> None:
+    """Write the union to `ours`. Git gives an empty file as the base of two that were added independently."""
+    with Repo() as repo, tempfile.TemporaryDirectory(prefix=".merge-", dir=repo.root_dir) as folder:
+        # DVC reads files within its project alone; git puts its files at the top of a larger repository.
+        copies = [shutil.copy(path, Path(folder, str(side))) for side, path in enumerate((base, ours, theirs))]
+        files = [load_file(repo, str(copy), verify=False) for copy in copies]
+        for out in (out for file in files for out in file.stage.outs):
+            if out.get_dir_cache() is None:
+                raise LookupError("neither the cache nor the storage has the list of one side")
+        of_base, of_ours, of_theirs = files
+        of_ours.merge(of_base, of_theirs, allowed=["add", "remove", "change"])
+        shutil.copyfile(of_ours.path, ours)
+
+
+if __name__ == "__main__":
+    main()
