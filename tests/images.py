@@ -20,8 +20,8 @@ def named_digits(count: int) -> Named:
     return Named(images.images, images.labels, np.array([f"{number:032}" for number in range(count)], "U32"))
 
 
-def save_stroke(path: Path) -> None:
+def save_stroke(path: Path, width: int = 6) -> None:
     """Save a picture of a vertical stroke, dark on light."""
     grey = np.full((60, 60), 255, np.uint8)
-    grey[10:50, 27:33] = 0
+    grey[10:50, 27 : 27 + width] = 0
     Image.fromarray(grey).save(path)

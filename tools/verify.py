@@ -1,6 +1,6 @@
 """Run a commit's whole pipeline again in a clone, and compare its outputs with the record: `make verify`.
 
-Nothing is installed and no cache is shared; only MNIST's own files are not made again. Exit codes of
+Nothing is installed and no cache is shared; only MNIST's files and our own pictures are not made again. Exit codes of
 `python -m tools.verify`: 0 if every output has the bytes that dvc.lock names, 3 if some have not but the metrics agree
 within `TOLERANCE`, 4 if they do not, and 1 if the pipeline could not be run.
 """
@@ -13,7 +13,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from stages import environment, report
+from dvc.api import DVCFileSystem
+
+from stages import environment, own, report
 from stages.environment import Environment
 from stages.errors import InputError, one_line_errors
 from stages.files import read_text
@@ -38,6 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name) / "clone"
         clone_of(rev, clone)
+        get_own_pictures(rev, clone)
         expected, before = lock.load(clone / lock.PATH), report.load(clone / report.PATH)
         run_pipeline(clone)
         found, after = lock.load(clone / lock.PATH), report.load(clone / report.PATH)
@@ -69,6 +72,17 @@ def clone_of(rev: str, folder: Path) -> None:
     git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
     if not (folder / lock.PATH).exists():
         raise InputError(f"{rev} has no {lock.PATH}: there is no run to compare with")
+
+
+def get_own_pictures(rev: str, clone: Path) -> None:
+    """Copy our own pictures, which no stage makes, from the cache or else the storage."""
+    if not any((clone / own.FOLDER).glob("*.dvc")):
+        return
+    name = own.FOLDER.as_posix()
+    try:
+        DVCFileSystem(str(ROOT), rev=resolve(rev).commit).get(name, str(clone / name), recursive=True)
+    except Exception as error:  # noqa: BLE001 - each kind of storage has its own way to say that it cannot
+        raise InputError(f"{name} at {rev}: not readable: {error}; try `dvc pull`") from None
 
 
 def git(*arguments: str) -> str:
@@ -140,7 +154,7 @@ def disagreements(expected: Report, found: Report) -> list[str]:
     values = [flat(each.model_dump(exclude_none=True)) for each in (expected, found)]
     return [
         f"{name}: {values[0][name]} recorded, {values[1].get(name)} found, tolerance {tolerance}"
-        for part in ("train", "validation", "test")
+        for part in ("train", "validation", "test", "own_test")
         for quantity, tolerance in TOLERANCE.items()
         if (name := f"{part}.{quantity}") in values[0]
         and not math.isclose(values[0][name], values[1].get(name, math.nan), rel_tol=0, abs_tol=tolerance)

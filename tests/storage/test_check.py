@@ -11,6 +11,7 @@ from dvc.repo import Repo
 
 from stages.params import LAST_RUN
 from tests.clones import PIPELINE, Clone
+from tests.images import save_stroke
 from tests.parameters import SMALL, write_params
 from tools.runs.lock import load
 from tools.storage import check, store
@@ -27,8 +28,36 @@ def pushed(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Clone:
 
 def test_a_commit_that_is_whole_has_no_problem_pulled_or_not(pushed: Clone) -> None:
     assert problems() == []
+    remove_data(pushed)
+    assert problems() == []
+
+
+def remove_data(clone: Clone) -> None:
+    """Leave what a new clone has."""
     for folder in ("data", "models", ".dvc/cache"):
-        shutil.rmtree(pushed.folder / folder)
+        shutil.rmtree(clone.folder / folder)
+    clone.run("git", "restore", "data", "models")
+
+
+def test_own_pictures_are_checked_as_other_data(pushed: Clone) -> None:
+    for name in ("1", "2"):
+        (pushed.folder / "data/own" / name).mkdir()
+        save_stroke(pushed.folder / "data/own" / name / "stroke.png", width=int(name) + 4)
+    pushed.run("dvc", "add", "data/own/1", "data/own/2")
+    assert problems()[0] == "data/own: changed since prepare ran; run `dvc repro`"
+    pushed.run("dvc", "repro")
+    pushed.commit("Own pictures")
+    assert "data/own/1: not in the storage; run `dvc push` in a clone that has it" in problems()
+    pushed.run("dvc", "push")
+    assert problems() == []
+    (pushed.folder / "data/own/1/stroke.png").unlink()
+    assert problems() == [
+        "data/own/1: differs from what data/own/1.dvc records; run `dvc repro`, or `dvc checkout data/own/1.dvc` "
+        "restores it"
+    ]
+    pushed.run("dvc", "checkout", "--force", "data/own/1.dvc")
+    assert problems() == []
+    remove_data(pushed)
     assert problems() == []
 
 
@@ -37,8 +66,7 @@ def test_the_files_of_a_folder_are_looked_for_by_a_clone_that_has_none(pushed: C
         (raw,) = [out for out in repo.index.outs if out.hash_info.isdir]
         stored = store.open_storage(repo)
         ((_, _, file),) = raw.get_obj()
-    for folder in ("data", "models", ".dvc/cache"):
-        shutil.rmtree(pushed.folder / folder)
+    remove_data(pushed)
     Path(stored.oid_to_path(file.value)).unlink()
     assert problems() == ["data/raw/digits.csv.gz: not in the storage; run `make repair` in a clone that has it"]
     Path(stored.oid_to_path(raw.hash_info.value)).unlink()
@@ -129,8 +157,7 @@ def test_a_lock_merged_line_by_line_is_named_without_any_data(pushed: Clone) -> 
     (dep,) = [dep for dep in lock["stages"]["evaluate"]["deps"] if dep["path"] == "models/lstm.keras"]
     dep["md5"] = "0" * 32
     (pushed.folder / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
-    for folder in ("data", "models", ".dvc/cache"):
-        shutil.rmtree(pushed.folder / folder)
+    remove_data(pushed)
     line = "dvc.lock: evaluate ran on another models/lstm.keras than train made; run `dvc repro`"
     assert problems() == [line]
     assert list(disagreements(load())) == [line]

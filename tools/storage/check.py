@@ -13,6 +13,7 @@ from typing import Any
 from dvc.repo import Repo
 from scmrepo.exceptions import SCMError
 
+from stages import own
 from stages.errors import RESTORE, InputError, one_line_errors, remedied
 from stages.params import load_params
 from tools import make_parser
@@ -102,13 +103,32 @@ def parameters() -> Iterable[str]:
 def pipeline(repo: Repo) -> Iterator[str]:
     with remedied(f"run `git checkout HEAD {lock.PATH}` or `dvc repro`"):
         recorded = lock.load()
-    status = repo.status()
-    yield from changed_inputs(status, recorded)
+    status, added = by_kind(repo.status())
+    yield from changed_pictures(added)
+    # Where a folder of pictures differs, the folder around it does too.
+    yield from changed_inputs(status, recorded, told=own.FOLDER.as_posix() if added else None)
     changed = list(changed_outputs(status, recorded, reports(repo)))
     yield from changed
     yield from disagreements(recorded)
     if not changed:
         yield from told(lambda: agreement(recorded))
+
+
+def by_kind(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Separate what DVC says of the stages from what it says of the folders of our own pictures."""
+    pipeline, added = (
+        {name: changes for name, changes in status.items() if name.endswith(".dvc") == is_added}
+        for is_added in (False, True)
+    )
+    return pipeline, added
+
+
+def changed_pictures(status: Mapping[str, Any]) -> Iterator[str]:
+    """Say which folders of our own pictures are not what git records, unless they are merely not pulled."""
+    for name, changes in status.items():
+        for path, how in _changes(changes, "changed outs"):
+            if how not in NOT_PULLED:
+                yield f"{path}: differs from what {name} records; run `dvc repro`, or `dvc checkout {name}` restores it"
 
 
 def agreement(recorded: Lock) -> Iterable[str]:
@@ -121,7 +141,7 @@ def reports(repo: Repo) -> set[str]:
     return {str(Path(out.fs_path).relative_to(repo.root_dir)) for out in repo.index.outs if not out.use_cache}
 
 
-def changed_inputs(status: Mapping[str, Any], recorded: Lock) -> Iterator[str]:
+def changed_inputs(status: Mapping[str, Any], recorded: Lock, told: str | None = None) -> Iterator[str]:
     """Say which stages read a file or parameter that changed, and which have not run."""
     made = {out.path for stage in recorded.stages.values() for out in stage.outs}
     readers = defaultdict(list)
@@ -132,7 +152,7 @@ def changed_inputs(status: Mapping[str, Any], recorded: Lock) -> Iterator[str]:
         if "changed command" in changes:
             readers["dvc.yaml: the command"].append(stage)
         for path, how in _changes(changes, "changed deps"):
-            if path not in made:
+            if path not in made and path != told:
                 readers[f"{path}: {', '.join(how)}" if isinstance(how, dict) else f"{path}:"].append(stage)
     for what, stages in readers.items():
         yield f"{what} changed since {', '.join(stages)} ran; run `dvc repro`"
