@@ -207,11 +207,11 @@ def test_what_is_not_whole_in_the_storage_is_named_and_replaced(clone: Clone, mo
         "data/processed/train.npz: was damaged in the storage; replaced from the cache",
         "data/processed/test.npz: was damaged in the storage; replaced from the cache",
         "models/lstm.keras: missing in the storage, not in this cache; run `make repair` in a clone that has it",
-        "6 of 7 files of this commit are whole in the storage",
+        "7 of 8 files of this commit are whole in the storage",
     ]
     (clone.folder / "elsewhere").rename(clone.folder / ".dvc/cache/files/md5" / files["models/lstm.keras"][:2])
     assert "models/lstm.keras: was missing" in clone.run("python", "-m", "tools.storage.repair")
-    assert clone.run("python", "-m", "tools.storage.repair") == "7 of 7 files of this commit are whole in the storage\n"
+    assert clone.run("python", "-m", "tools.storage.repair") == "8 of 8 files of this commit are whole in the storage\n"
 
 
 def outputs(clone: Clone) -> list[dict[str, str]]:

@@ -96,7 +96,7 @@ def test_two_pushes_at_once_store_the_data_of_both_and_refuse_one_commit(team: T
     (loser,) = [name for name, (code, _) in pushed.items() if code]
     assert re.search("fetch first|cannot lock ref|failed to update", pushed[loser][1])
     for clone in clones.values():
-        assert repair(clone) == ["7 of 7 files of this commit are whole in the storage"]
+        assert repair(clone) == ["8 of 8 files of this commit are whole in the storage"]
     clones[loser].run("git", "pull", "--no-rebase", "--no-edit")
 
 

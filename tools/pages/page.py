@@ -31,7 +31,7 @@ def write(subject: Subject, path: Path) -> None:
     images, missing = (None, "") if subject.incomparable else load_images(subject.after)
     with replacing(path) as temporary:
         temporary.write_text(page(subject, images, missing), encoding="utf-8")
-    print(subject.sentence)
+    print("\n".join(filter(None, [subject.sentence, subject.own_sentence])))
     for line in [*unavailable(subject, missing), *not_run(subject)]:
         print(line)
     print(f"{path.absolute().as_uri()} ({path.stat().st_size / 1e6:.1f} MB)")
@@ -100,6 +100,7 @@ def context(subject: Subject) -> dict[str, Any]:
         "identical": subject.identical,
         "verdict": subject.verdict,
         "sentence": subject.sentence,
+        "own_sentence": subject.own_sentence,
         "title": subject.title,
         "abouts": [describe(run.revision) for run in subject.runs],
         "summary": summary(before, after) if before else "",

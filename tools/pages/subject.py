@@ -29,6 +29,7 @@ class Subject:
     before: Run | None = None
     paired: Paired | None = None  # if there are two runs on the same test images
     incomparable: str = ""  # why two runs have no `paired`
+    own: Paired | None = None  # if there are two runs with test pictures of our own in common
 
     @property
     def runs(self) -> list[Run]:
@@ -66,11 +67,6 @@ class Subject:
         return {"better": "▲ Better", "worse": "▼ Worse", "inconclusive": "◆ Inconclusive"}[self.paired.verdict]
 
     @property
-    def proven(self) -> bool:
-        """Whether the runs are proven to differ."""
-        return bool(self.paired and self.paired.verdict != "inconclusive")
-
-    @property
     def sentence(self) -> str:
         """The result with its figures."""
         if not self.before:
@@ -91,6 +87,21 @@ class Subject:
         return paired.sentence(self.paired, quoted(self.before), quoted(self.after))
 
     @property
+    def own_sentence(self) -> str:
+        """The result on test pictures of our own; empty if no run has any."""
+        if self.own and self.before:
+            return paired.sentence(self.own, quoted(self.before), quoted(self.after), "own test pictures")
+        told = [
+            f"{quoted(run)}: {own.accuracy:.2%} of {own.images:,} own test pictures are classified correctly "
+            f"(95% interval {share(own.images - own.errors, own.images)[1]})"
+            for run in self.runs
+            if (own := run.report.own_test)
+        ]
+        if told and self.before:
+            told.append("the runs have none in common, so they are not compared on them")
+        return "; ".join(told)
+
+    @property
     def title(self) -> str:
         """The subject in one line, for the page's title."""
         said = [f"{quoted(run)} {run.report.test.accuracy:.2%}" for run in self.runs]
@@ -104,12 +115,13 @@ def quoted(name: object) -> str:
 
 def compare_runs(before: Run, after: Run) -> Subject:
     """Compare two runs, image by image if both were tested on the same images."""
+    own = paired.compare_own(before.own, after.own)
     if _test_set(before) != _test_set(after):
-        return Subject(after, before, incomparable=_other_images(before, after))
+        return Subject(after, before, incomparable=_other_images(before, after), own=own)
     try:
-        return Subject(after, before, paired.compare_revisions(before.revision, after.revision))
+        return Subject(after, before, paired.compare_revisions(before.revision, after.revision), own=own)
     except InputError as error:
-        return Subject(after, before, incomparable=str(error))
+        return Subject(after, before, incomparable=str(error), own=own)
 
 
 def _test_set(run: Run) -> str | None:
@@ -161,6 +173,14 @@ HEADLINES = (
 )
 
 
+# Shown if a run has test pictures of our own.
+OWN_HEADLINES = (
+    Headline("own test accuracy", "own_test.accuracy", ".2%", "points", better=1),
+    Headline("own test errors", "own_test.errors", ",", better=-1),
+    Headline("own test pictures", "own_test.images", ","),
+)
+
+
 class Row(NamedTuple):
     """A row of a table: a value before and after the change."""
 
@@ -176,20 +196,26 @@ def headlines(subject: Subject) -> list[Row]:
 
     Only what the test decides on is called better or worse.
     """
-    rows = []
-    for name, field, form, unit, better in HEADLINES:
-        old, new = (_value(run, field) if run else None for run in (subject.before, subject.after))
-        was, now = (ABSENT if value is None else format(value, form) for value in (old, new))
-        if old is None or new is None or not subject.paired:
-            rows.append(Row(name, was if subject.before else "", now))
-            continue
-        change = 100 * (new - old) if unit else new - old
-        shown = signed(change, ",.2f" if unit else form)
-        gain = change * better if subject.proven else 0
-        arrow = {paired.MINUS: "↓ ", "+": "↑ "}.get(shown[0], "")
-        judgement = "better" if gain > 0 else "worse" if gain < 0 else ""
-        rows.append(Row(name, was, now, f"{'' if judgement else arrow}{shown} {unit}".strip(), judgement))
+    rows = [headline(subject, of, subject.paired) for of in HEADLINES]
+    if any(run.report.own_test for run in subject.runs):
+        on_the_same = subject.own and all(len(run.own) == subject.own.images for run in subject.runs)
+        rows += [headline(subject, of, subject.own if on_the_same else None) for of in OWN_HEADLINES]
     return rows
+
+
+def headline(subject: Subject, of: Headline, compared: Paired | None) -> Row:
+    """Make the row of a metric, with its difference if the runs are compared on the same images."""
+    name, field, form, unit, better = of
+    old, new = (_value(run, field) if run else None for run in (subject.before, subject.after))
+    was, now = (ABSENT if value is None else format(value, form) for value in (old, new))
+    if old is None or new is None or not compared:
+        return Row(name, was if subject.before else "", now)
+    change = 100 * (new - old) if unit else new - old
+    shown = signed(change, ",.2f" if unit else form)
+    gain = change * better if compared.verdict != "inconclusive" else 0
+    arrow = {paired.MINUS: "↓ ", "+": "↑ "}.get(shown[0], "")
+    judgement = "better" if gain > 0 else "worse" if gain < 0 else ""
+    return Row(name, was, now, f"{'' if judgement else arrow}{shown} {unit}".strip(), judgement)
 
 
 def _value(run: Run, field: str) -> float | None:

@@ -64,6 +64,7 @@ def card(name: str, of: Revision, parent: Revision | None) -> str:
                     ("calibration error", recorded(test.calibration_error), ""),
                 ],
             ),
+            *own_results(described),
             markdown(("digit", "images", "recall", "95% interval", "precision", "95% interval"), per_class(counts)),
             "## Confusion and known weaknesses",
             *weaknesses(described.predictions, counts),
@@ -77,6 +78,17 @@ def card(name: str, of: Revision, parent: Revision | None) -> str:
             else described.missing or "Not recorded.",
         ]
     )
+
+
+def own_results(of: Run) -> list[str]:
+    """Say how the model reads test pictures of our own, where there are any."""
+    own = of.report.own_test
+    if own is None:
+        return []
+    accuracy, interval = share(own.images - own.errors, own.images)
+    return [
+        f"On {own.images:,} own test pictures: accuracy {accuracy} (95% interval {interval}), {own.errors:,} errors."
+    ]
 
 
 def summary(of: Run) -> str:
