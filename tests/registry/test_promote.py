@@ -1,4 +1,6 @@
+import re
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,10 +8,11 @@ import yaml
 from gto.constants import Action
 
 from tests.clones import Clone, error_of
-from tools.registry.promote import table
-from tools.runs.paired import compare_predictions
+from tools.registry.attempts import judge, share_of
+from tools.registry.promote import own_sentence, sentence, table
+from tools.runs.paired import compare_predictions, one_sided
 from tools.runs.revision import read_bytes, resolve
-from tools.runs.versions import Assignment, Tag, holders
+from tools.runs.versions import Assignment, Tag, Version, holders
 
 PROMOTE = ("python", "-m", "tools.registry.promote")
 
@@ -32,6 +35,19 @@ def holder(clone: Clone) -> str:
     return str(shown["version"])
 
 
+def attempts(clone: Clone) -> dict[int, Any]:
+    """The records of all attempts, by number."""
+    names = clone.run("git", "tag", "--list", "lstm-attempt/*").split()
+    md5 = yaml.safe_load(clone.run("git", "show", "main:dvc.lock"))["stages"]["prepare"]["outs"]
+    assert {name.split("/")[1] for name in names} <= {
+        out["md5"][:12] for out in md5 if out["path"].endswith("test.npz")
+    }
+    return {
+        int(name.split("/")[2]): yaml.safe_load(clone.run("git", "tag", "--list", "--format=%(contents)", name))
+        for name in names
+    }
+
+
 def shared(number: int) -> list[str]:
     tag = f"lstm#prod#{number}"
     return [
@@ -43,9 +59,13 @@ def shared(number: int) -> list[str]:
 def test_all_three_verdicts_and_rollback(releases: Clone) -> None:
     assert promote(releases, "v1.0.0").splitlines() == ["v1.0.0 holds prod", *shared(1)]
     assert holder(releases) == "v1.0.0"
+    assert attempts(releases) == {}, "nothing was compared"
 
     better = promote(releases, "lstm@v1.0.1")
     assert better.startswith("v1.0.1 is better than v1.0.0 on 359 test images: ")
+    assert re.search(
+        r"^attempt 1 on these .* p = \S+e-\d+, and a promotion needs 0\.00833 or less$", better, re.MULTILINE
+    )
     assert better.splitlines()[-3:] == ["v1.0.1 holds prod", *shared(2)]
     assert holder(releases) == "v1.0.1"
     message = releases.run("git", "tag", "--list", "--format=%(contents)", "lstm#prod#2")
@@ -53,23 +73,62 @@ def test_all_three_verdicts_and_rollback(releases: Clone) -> None:
 
     worse = promote(releases, "v1.1.0", exit_code=1)
     assert "v1.1.0 is worse than v1.0.1 on 359 test images: " in worse
+    assert "\nattempt 2 on these test images: one-sided exact McNemar p = 1, and a promotion needs 0.00595 or " in worse
     assert "\nprod stays with v1.0.1\n" in worse
     assert promote(releases, "v1.0.1") == "v1.0.1 holds prod already\n"
 
     assert roll_back(releases).splitlines() == ["v1.0.0 holds prod", *shared(3)]
     assert holder(releases) == "v1.0.0"
     inconclusive = promote(releases, "v1.1.1", exit_code=1)
-    assert "v1.1.1 is not proven different from v1.0.0 on 359 test images: " in inconclusive
+    assert "v1.1.1 is not proven better than v1.0.0 on 359 test images: " in inconclusive
+    assert "\nattempt 3 on these test images: " in inconclusive
     assert error_of(roll_back(releases, exit_code=1)).startswith(
         "error: lstm@prod: no version held the stage prod before v1.0.0; `gto assign lstm"
     )
     assert holder(releases) == "v1.0.0"
 
+    recorded = attempts(releases)
+    assert {
+        number: (each["candidate"], each["holder"], each["decision"]) for number, each in recorded.items()
+    } == {
+        1: ("v1.0.1", "v1.0.0", "promoted"), 2: ("v1.1.0", "v1.0.1", "refused"), 3: ("v1.1.1", "v1.0.0", "refused"),
+    }  # fmt: skip
+    for number, each in recorded.items():
+        assert each["attempt"] == number
+        assert each["candidate_commit"] == releases.run("git", "rev-parse", f"run-{each['candidate']}").strip()
+        assert each["holder_commit"] == releases.run("git", "rev-parse", f"run-{each['holder']}").strip()
+        assert each["p"] == one_sided(each["fixed"], each["broken"])
+        assert each["alpha"] == share_of(number)
+
+
+def test_a_pair_that_was_compared_spends_nothing_again(releases: Clone) -> None:
+    give_prod(releases, 1, "run-v1.0.0")
+    promote(releases, "v1.0.1")
+    refused = promote(releases, "v1.1.0", exit_code=1)
+    recorded = attempts(releases)
+    assert [each["decision"] for each in recorded.values()] == ["promoted", "refused"]
+
+    again = promote(releases, "v1.1.0", exit_code=1)
+    name = next(line for line in refused.splitlines() if "records this attempt" in line).split()[0]
+    assert again == re.sub(
+        f"^{name} records .*$",
+        f"{name} decided on this pair on {recorded[2]['date'][:10]}; comparing it again spends nothing",
+        refused,
+        flags=re.MULTILINE,
+    )
+    roll_back(releases)
+    assert promote(releases, "v1.0.1").splitlines()[-3:] == ["v1.0.1 holds prod", *shared(4)]
+    assert attempts(releases) == recorded
+
+
+def give_prod(clone: Clone, number: int, commit: str) -> None:
+    date = f"{int(time.time()) - 10 + number} +0000"
+    clone.run("git", "tag", "--annotate", "--message", "m", f"lstm#prod#{number}", commit, GIT_COMMITTER_DATE=date)
+
 
 def test_a_version_without_its_model_gets_no_stage(releases: Clone) -> None:
-    releases.run("git", "tag", "--annotate", "--message", "m", "lstm#prod#1", "run-v1.0.1")
-    releases.run("git", "tag", "--annotate", "--message", "m", "lstm#prod#2", "run-v1.1.1",
-                 GIT_COMMITTER_DATE=f"{int(time.time()) + 1} +0000")  # fmt: skip
+    give_prod(releases, 1, "run-v1.0.1")
+    give_prod(releases, 2, "run-v1.1.1")
     forget(releases, "run-v1.0.1", "models/lstm.keras")
     for printed in (roll_back(releases, exit_code=1), promote(releases, "v1.0.1", exit_code=1)):
         assert error_of(printed).startswith(
@@ -80,7 +139,7 @@ def test_a_version_without_its_model_gets_no_stage(releases: Clone) -> None:
 
 
 def test_a_missing_model_or_missing_images_are_named(releases: Clone) -> None:
-    releases.run("git", "tag", "--annotate", "--message", "m", "lstm#prod#1", "run-v1.0.0")
+    give_prod(releases, 1, "run-v1.0.0")
     forget(releases, "run-v1.0.0", "data/processed/test.npz")
     printed = promote(releases, "v1.1.0", exit_code=1)
     for version in ("v1.1.0", "v1.0.0"):
@@ -134,3 +193,26 @@ def test_the_table_has_a_row_a_digit() -> None:
     assert rows[0].split() == ["digit", "images", "right", "before", "right", "after", "fixed", "broken"]
     assert [row.split() for row in rows[1::7]] == [["0", "2", "1", "1", "1", "1"], ["7", "1", "0", "0", "0", "0"]]
     assert len({len(row) for row in rows}) == 1
+
+
+def test_the_sentences_name_the_verdict_at_this_attempt_and_the_own_test_pictures() -> None:
+    def said(fixed: int, broken: int, number: int = 1) -> str:
+        actual = np.zeros(1_000, int)
+        at = np.arange(1_000)
+        paired = compare_predictions(actual, at < fixed, (at >= fixed) & (at < fixed + broken))
+        judged = judge(
+            paired, paired, number=number, test_set="f" * 32, stage="prod",
+            candidate=Version("v2", "b" * 40), holder=Version("v1", "a" * 40),
+        )  # fmt: skip
+        return f"{sentence(judged, paired).partition(' on 1,000')[0]}; {own_sentence(judged)}"
+
+    own = "own test pictures, 1,000 that both were tested on: "
+    assert said(30, 12) == f"v2 is better than v1; {own}30 fixed, 12 broken, one-sided p = 0.999: not proven worse"
+    assert said(30, 12, number=10).startswith("v2 is not proven better than v1; ")
+    assert (
+        said(12, 13)
+        == f"v2 is not proven better than v1; {own}12 fixed, 13 broken, one-sided p = 0.5: not proven worse"
+    )
+    assert said(12, 30) == (
+        f"v2 is worse than v1; {own}12 fixed, 30 broken, one-sided p = 0.00396: proven worse, so no promotion"
+    )

@@ -6,13 +6,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from scmrepo.git import Git
 
 from stages.errors import InputError
 from tests.clones import Clone, error_of
-from tools.registry import remote, tags
+from tools.registry import attempts, promote, remote, tags
+from tools.registry.attempts import Attempt, judge
 from tools.runs import versions
+from tools.runs.paired import compare_predictions
 
 PROMOTE = ("python", "-m", "tools.registry.promote")
 REGISTER = ("python", "-m", "tools.registry.register")
@@ -166,6 +169,137 @@ def test_without_a_remote_it_goes_on_and_says_so(pair: Pair, capsys: pytest.Capt
     assert capsys.readouterr().err == (
         "note: this clone has no remote, so nobody else's versions and assignments are known\n"
     )
+
+
+# Attempts
+
+TEST_SET = "0123456789abcdef" * 2
+FIRST = "lstm-attempt/0123456789ab/1"
+
+
+def attempt(scm: Git, number: int = 1, candidate: str = "v1.0.1") -> Attempt:
+    """Judge a candidate that is better on 20 images."""
+    actual = np.zeros(100, int)
+    return judge(
+        compare_predictions(actual, (np.arange(100) < 20).astype(int), actual), None, number=number, test_set=TEST_SET,
+        stage="prod", candidate=versions.find_version(scm, candidate), holder=versions.find_version(scm, "v1.0.0"),
+    )  # fmt: skip
+
+
+def listed(clone: Clone, *where: str) -> list[str]:
+    return clone.run("git", *where, "refs/tags/lstm-attempt/*").split()
+
+
+def test_an_attempt_is_recorded_here_and_at_the_remote_at_once(pair: Pair) -> None:
+    recorded = promote.record(pair.scm, attempt(pair.scm), "origin", offline=False)
+    assert recorded == f"{FIRST} records this attempt at origin"
+    id_, name = listed(pair.ann, "ls-remote", "--refs", "origin")
+    assert name == f"refs/tags/{FIRST}"
+    assert pair.ben.run("git", "rev-parse", FIRST).strip() == id_
+    assert pair.ben.run("git", "rev-parse", f"{FIRST}^{{}}") == pair.ben.run("git", "rev-parse", "lstm@v1.0.1^{}")
+    remote.check(pair.scm, offline=False)
+    with closing(Git(str(pair.ann.folder))) as of_ann:
+        assert refusal(of_ann) == (
+            f"origin has tags that this clone lacks: {FIRST}; run `git fetch --tags origin`, then this again"
+        )
+        pair.ann.run("git", "fetch", "--quiet", "--tags", "origin")
+        remote.check(of_ann, offline=False)
+        assert attempts.load(of_ann, TEST_SET) == attempts.load(pair.scm, TEST_SET)
+
+
+def test_of_two_who_record_the_same_attempt_one_has_to_start_again_and_none_is_lost(pair: Pair) -> None:
+    with closing(Git(str(pair.ann.folder))) as of_ann:
+        promote.record(of_ann, attempt(of_ann), "origin", offline=False)
+    with pytest.raises(InputError) as refused:
+        promote.record(pair.scm, attempt(pair.scm, candidate="v1.1.0"), "origin", offline=False)
+    assert str(refused.value) == (
+        f"{FIRST}: somebody else recorded this attempt first; run `git fetch --tags origin`, then this again"
+    )
+    assert listed(pair.ben, "for-each-ref", "--format=%(refname)") == []
+    pair.ben.run("git", "fetch", "--quiet", "--tags", "origin")
+    (first,) = attempts.load(pair.scm, TEST_SET)
+    assert first.candidate == "v1.0.1"
+    promote.record(pair.scm, attempt(pair.scm, attempts.next_number([first]), "v1.1.0"), "origin", offline=False)
+    pair.ann.run("git", "fetch", "--quiet", "--tags", "origin")
+    with closing(Git(str(pair.ann.folder))) as of_ann:
+        assert [each.candidate for each in attempts.load(of_ann, TEST_SET)] == ["v1.0.1", "v1.1.0"]
+
+
+def test_an_attempt_that_the_remote_does_not_take_is_none(pair: Pair) -> None:
+    hook = pair.git / "hooks/pre-receive"
+    hook.write_text("#!/bin/sh\necho the moon is full\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(InputError) as refused:
+        promote.record(pair.scm, attempt(pair.scm), "origin", offline=False)
+    assert str(refused.value).startswith(
+        f"origin does not take {FIRST}, which records this attempt, so nothing is decided (git push: remote: the moon "
+    )
+    assert str(refused.value).endswith("or record it here alone: --offline, with make OFFLINE=1")
+    assert listed(pair.ben, "for-each-ref") == []
+
+
+def test_a_hook_of_this_clone_that_forbids_the_push_is_quoted(pair: Pair) -> None:
+    hook = pair.ben.folder / ".git/hooks/pre-push"
+    hook.write_text("#!/bin/sh\necho models/lstm.keras: not in the storage\nexit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(InputError, match=r"\(git push: models/lstm\.keras: not in the storage error: failed to push"):
+        promote.record(pair.scm, attempt(pair.scm), "origin", offline=False)
+
+
+def test_an_attempt_recorded_offline_is_shared_before_the_next(pair: Pair) -> None:
+    recorded = promote.record(pair.scm, attempt(pair.scm), "origin", offline=True)
+    assert recorded == f"{FIRST} records this attempt here alone; share it: git push origin '{FIRST}'"
+    assert listed(pair.ann, "ls-remote", "origin") == []
+    refused = refusal(pair.scm)
+    assert refused == (
+        f"origin lacks attempts that this clone recorded: {FIRST}; run `git push origin '{FIRST}'`, then this again"
+    )
+    remote.check(pair.scm, offline=True)
+    (command,) = re.findall("`(.*)`", refused)
+    pair.ben.run("sh", "-c", f"{command} --quiet")
+    remote.check(pair.scm, offline=False)
+
+
+def test_an_attempt_recorded_offline_after_another_is_counted_again(pair: Pair) -> None:
+    promote.record(pair.scm, attempt(pair.scm, candidate="v1.1.0"), "origin", offline=True)
+    with closing(Git(str(pair.ann.folder))) as of_ann:
+        promote.record(of_ann, attempt(of_ann), "origin", offline=False)
+    refused = refusal(pair.scm)
+    assert refused.startswith(f"{FIRST}: not the tag that origin has, so somebody else was first; ")
+    assert refused.endswith("replaces it, then promote the same version again, so that the attempt is counted")
+    (command,) = re.findall("`(.*)`", refused)
+    pair.ben.run("sh", "-c", command)
+    known = attempts.load(pair.scm, TEST_SET)
+    assert [each.candidate for each in known] == ["v1.0.1"]
+    again = versions.find_version(pair.scm, "v1.1.0"), versions.find_version(pair.scm, "v1.0.0")
+    assert attempts.find(known, *again) is None
+    assert attempts.next_number(known) == 2
+
+
+def test_without_a_remote_an_attempt_stays_here(pair: Pair) -> None:
+    pair.ben.run("git", "remote", "remove", "origin")
+    recorded = promote.record(pair.scm, attempt(pair.scm), "origin", offline=False)
+    assert recorded == f"{FIRST} records this attempt here alone; share it: git push origin '{FIRST}'"
+
+
+def test_only_the_remote_that_gets_attempts_must_have_them(pair: Pair, tmp_path: Path) -> None:
+    other = tmp_path / "other.git"
+    pair.ben.run("git", "clone", "--quiet", "--bare", str(pair.git), str(other))
+    pair.ben.run("git", "remote", "add", "other", str(other))
+    pair.ben.run("git", "push", "--quiet", "--set-upstream", "other", "main")
+    promote.record(pair.scm, attempt(pair.scm), "origin", offline=False)
+    remote.check(pair.scm, offline=False)
+
+
+def test_gto_and_older_clones_do_not_see_attempts(pair: Pair) -> None:
+    before = pair.ben.run("gto", "show", "--json"), pair.ben.run("gto", "history", "--json"), versions.tags(pair.scm)
+    promote.record(pair.scm, attempt(pair.scm), "origin", offline=False)
+    after = pair.ben.run("gto", "show", "--json"), pair.ben.run("gto", "history", "--json"), versions.tags(pair.scm)
+    assert after == before
+    assert versions.find_holder(pair.scm, "prod").name == "v1.0.0"
+    # The next tags have the names that they would have without it.
+    assert tags.next_version(pair.scm, "patch") == "v1.1.1"
+    assert assigned(pair.ben, "v1.0.1") == "lstm#prod#2"
 
 
 def test_every_command_asks_before_it_decides(releases: Clone, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """Give a stage to a version that is proven better than its holder: `make promote VERSION=v1.1.0 STAGE=prod`.
 
 Both versions' predictions of the same test images are compared, paired. The stage is assigned if nobody holds it, or if
-the candidate is better by the exact McNemar test (p < 0.05). If it is worse, or that is not certain, nothing is
-assigned, and the exit code is 1. First the remote is asked for the tags of others, and the models predict the test
-images again. `make rollback STAGE=prod` gives the stage back to its previous holder.
+the candidate is proven better by the exact McNemar test, and not proven worse on own test pictures. If not, nothing is
+assigned, and the exit code is 1. All comparisons on one test set share the 5% for a false promotion: each is recorded
+as a tag and pushed. First the remote is asked for the tags of others, and the models predict the test images again.
+`make rollback STAGE=prod` gives the stage back to its previous holder.
 """
 
 import sys
@@ -11,13 +12,15 @@ from contextlib import closing
 
 from scmrepo.git import Git
 
-from stages import archive
+from stages import archive, dataset
 from stages.errors import one_line_errors
 from tools import ROOT, make_parser, tables
-from tools.registry import agreement, remote, tags
+from tools.registry import agreement, attempts, remote, tags
+from tools.registry.attempts import Attempt
 from tools.runs import versions
-from tools.runs.paired import Paired, compare_revisions, sentence
-from tools.runs.revision import git_errors, read_bytes, resolve
+from tools.runs.evidence import own_predictions
+from tools.runs.paired import Paired, compare_own, compare_revisions, figures
+from tools.runs.revision import git_errors, read_bytes, read_lock, resolve
 from tools.runs.versions import Version
 
 
@@ -35,13 +38,15 @@ def main() -> None:
         tag = (
             roll_back(scm, arguments.stage)
             if arguments.rollback
-            else promote(scm, versions.find_version(scm, arguments.version), arguments.stage)
+            else promote(
+                scm, versions.find_version(scm, arguments.version), arguments.stage, origin, offline=arguments.offline
+            )
         )
     if tag:
         print(remote.shared(origin, tag))
 
 
-def promote(scm: Git, candidate: Version, stage: str) -> str | None:
+def promote(scm: Git, candidate: Version, stage: str, origin: str, *, offline: bool) -> str | None:
     """Assign a stage to a candidate if it is free, or held by one proven worse; end with exit code 1 if not.
 
     Returns the tag, or None if the candidate holds the stage already.
@@ -59,12 +64,67 @@ def promote(scm: Git, candidate: Version, stage: str) -> str | None:
     before = resolve(holder.tag)
     agreement.check(before)
     paired = compare_revisions(before, after)
-    verdict = sentence(paired, holder.name, candidate.name)
-    print(f"{verdict}\n\n{table(paired)}\n")
-    if paired.verdict != "better":
+    own_before, own_after = own_predictions(before), own_predictions(after)
+    own = compare_own(own_before, own_after)
+    test_set = read_lock(after).hashes[dataset.TEST.as_posix()]
+    known = attempts.load(scm, test_set)
+    earlier = attempts.find(known, candidate, holder)
+    number = earlier.attempt if earlier else attempts.next_number(known)
+    attempt = attempts.judge(
+        paired, own, number=number, test_set=test_set, stage=stage, candidate=candidate, holder=holder
+    )
+    if earlier:
+        attempts.check_same(earlier, attempt)
+        recorded = f"{earlier.name} decided on this pair on {earlier.date[:10]}; comparing it again spends nothing"
+    else:
+        recorded = record(scm, attempt, origin, offline=offline)
+    told = [sentence(attempt, paired), share(attempt)]
+    if len(own_before) or len(own_after):
+        told.append(own_sentence(attempt))
+    print("\n".join([*told, "", table(paired), "", recorded]))
+    if attempt.decision == "refused":
         print(f"{stage} stays with {holder.name}")
         sys.exit(1)
-    return assign(scm, candidate, stage, verdict)
+    return assign(scm, candidate, stage, told[0])
+
+
+def record(scm: Git, attempt: Attempt, origin: str, *, offline: bool) -> str:
+    """Record an attempt here and, before anyone sees its result, at the remote. Say where it is."""
+    name = attempt.name
+    id_ = tags.write(scm, name, attempt.candidate_commit, attempt.message)
+    shares = not offline and remote.remotes(scm)
+    if shares:
+        remote.publish(scm, origin, name, id_)
+    tags.keep(scm, name, id_)
+    where = f"at {origin}" if shares else f"here alone; share it: git push {origin} '{name}'"
+    return f"{name} records this attempt {where}"
+
+
+def sentence(attempt: Attempt, paired: Paired) -> str:
+    if attempt.proven:
+        verdict = "better than"
+    else:
+        verdict = "worse than" if paired.verdict == "worse" else "not proven better than"
+    return f"{attempt.candidate} is {verdict} {attempt.holder} on {paired.images:,} test images: {figures(paired)}"
+
+
+def share(attempt: Attempt) -> str:
+    """Say which attempt it is, and what it may spend."""
+    return (
+        f"attempt {attempt.attempt:,} on these test images: one-sided exact McNemar p = {attempt.p:.3g}, "
+        f"and a promotion needs {attempt.alpha:.3g} or less"
+    )
+
+
+def own_sentence(attempt: Attempt) -> str:
+    """Say how the candidate does on own test pictures."""
+    own = attempt.own
+    if not own:
+        return "own test pictures: none that both were tested on, so they do not decide"
+    return (
+        f"own test pictures, {own.images:,} that both were tested on: {own.fixed:,} fixed, {own.broken:,} broken, "
+        f"one-sided p = {own.p:.3g}: {'proven worse, so no promotion' if own.worse else 'not proven worse'}"
+    )
 
 
 def roll_back(scm: Git, stage: str) -> str:

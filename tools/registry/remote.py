@@ -6,6 +6,7 @@ from gto.tag import parse_name
 from scmrepo.git import Git
 
 from stages.errors import InputError
+from tools.registry import attempts
 from tools.runs import versions
 from tools.runs.versions import git
 
@@ -25,7 +26,7 @@ def check(scm: Git, *, offline: bool) -> str:
         print(f"note: {', '.join(asked)} is not asked for the tags of others", file=sys.stderr)
     else:
         for remote in asked:
-            compare(scm, remote)
+            compare(scm, remote, is_shared_there=remote == asked[0])
     return asked[0] if asked else USUAL
 
 
@@ -37,19 +38,36 @@ def remotes(scm: Git) -> list[str]:
     return [name for name in dict.fromkeys(chosen) if name in known] or known
 
 
-def compare(scm: Git, remote: str) -> None:
-    here = {tag.name: tag.id for tag in versions.tags(scm)}
-    there = tags_of(scm, remote)
+def compare(scm: Git, remote: str, *, is_shared_there: bool) -> None:
+    here, there = tags_here(scm), tags_of(scm, remote)
     fetch = f"git fetch --tags {remote}"
     if other := [name for name in there if name in here and here[name] != there[name]]:
+        counted = any(map(attempts.is_attempt, other))
         raise InputError(
             f"{', '.join(other)}: not the tag that {remote} has, so somebody else was first; "
-            f"`git tag -d {' '.join(map(repr, other))} && {fetch}` replaces it, then run this again"
+            f"`git tag -d {' '.join(map(repr, other))} && {fetch}` replaces it, then "
+            f"{'promote the same version again, so that the attempt is counted' if counted else 'run this again'}"
         )
     if lacking := [name for name in there if name not in here]:
         raise InputError(
             f"{remote} has tags that this clone lacks: {', '.join(lacking)}; run `{fetch}`, then this again"
         )
+    if only_here := [name for name in here if is_shared_there and attempts.is_attempt(name) and name not in there]:
+        raise InputError(
+            f"{remote} lacks attempts that this clone recorded: {', '.join(only_here)}; "
+            f"run `git push {remote} {' '.join(map(repr, only_here))}`, then this again"
+        )
+
+
+def is_shared(tag: str) -> bool:
+    """Tell whether a tag is of the model: a version, a stage or an attempt."""
+    return parse_name(tag, raise_on_fail=False).get("name") == versions.ARTIFACT or attempts.is_attempt(tag)
+
+
+def tags_here(scm: Git) -> dict[str, str]:
+    """Return the hashes of this clone's tags of the model, by name."""
+    printed = git(scm, "for-each-ref", "--format=%(refname:strip=2)\t%(objectname)", "refs/tags")
+    return {name: id_ for name, _, id_ in (line.partition("\t") for line in printed.splitlines()) if is_shared(name)}
 
 
 def tags_of(scm: Git, remote: str) -> dict[str, str]:
@@ -62,7 +80,25 @@ def tags_of(scm: Git, remote: str) -> dict[str, str]:
             "tags that are here: --offline, with make OFFLINE=1"
         ) from None
     named = (line.split("\trefs/tags/") for line in printed.split("\n") if line)
-    return {name: id_ for id_, name in named if parse_name(name, raise_on_fail=False).get("name") == versions.ARTIFACT}
+    return {name: id_ for id_, name in named if is_shared(name)}
+
+
+def publish(scm: Git, remote: str, name: str, id_: str) -> None:
+    """Push a tag that is not listed here yet.
+
+    Raises `InputError` if the remote does not take it.
+    """
+    try:
+        git(scm, "push", "--quiet", remote, f"{id_}:refs/tags/{name}")
+    except InputError as error:
+        if name in tags_of(scm, remote):
+            raise InputError(
+                f"{name}: somebody else recorded this attempt first; run `git fetch --tags {remote}`, then this again"
+            ) from None
+        raise InputError(
+            f"{remote} does not take {name}, which records this attempt, so nothing is decided ({error}); make the "
+            "push possible and run this again, or record it here alone: --offline, with make OFFLINE=1"
+        ) from None
 
 
 def shared(remote: str, tag: str) -> str:

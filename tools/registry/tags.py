@@ -11,6 +11,7 @@ from scmrepo.git import Git
 
 from stages.errors import InputError
 from tools.runs import versions
+from tools.runs.versions import git
 
 PARTS = ("patch", "minor", "major")  # of a version
 PATIENCE = 5  # seconds to wait for this machine's clock to pass another's
@@ -61,7 +62,7 @@ def assign(scm: Git, version: versions.Version, stage: str, message: str) -> str
         if wait > PATIENCE:
             raise InputError(
                 f"{latest} is dated {wait:,.0f} s after this machine's clock, and would hold {stage} until then; if "
-                f"the clock here is right, delete that tag: {versions.deletion(latest)}; if not, correct the clock"
+                f"the clock here is right, delete that tag: {versions.deletion(latest.name)}; if not, correct the clock"
             )
         time.sleep(max(0, wait))
     number = max((tag.number for tag in taken), default=0) + 1
@@ -69,3 +70,18 @@ def assign(scm: Git, version: versions.Version, stage: str, message: str) -> str
     with versions.gto_errors(f"{stage} is not assigned"):
         create_tag(scm, name, version.commit, message)
     return name
+
+
+def write(scm: Git, name: str, commit: str, message: str) -> str:
+    """Write an annotated tag of a commit that git does not list before `keep`, and return its hash."""
+    tagger = git(scm, "var", "GIT_COMMITTER_IDENT").strip()
+    content = f"object {commit}\ntype commit\ntag {name}\ntagger {tagger}\n\n{message}"
+    return git(scm, "mktag", entered=content).strip()
+
+
+def keep(scm: Git, name: str, id_: str) -> None:
+    """Give a tag that was written its name.
+
+    Raises `InputError` if there is one of this name.
+    """
+    git(scm, "update-ref", f"refs/tags/{name}", id_, "0" * len(id_))

@@ -97,6 +97,11 @@ def compare_predictions(actual: Labels, before: Labels, after: Labels) -> Paired
     )
 
 
+def one_sided(more: int, fewer: int) -> float:
+    """Compute the exact probability of at least so many out of both if one is as likely as the other."""
+    return float(binomtest(more, more + fewer, alternative="greater").pvalue) if more + fewer else 1.0
+
+
 def score_interval(images: int, fixed: int, broken: int) -> tuple[float, float]:
     """Compute the 95% interval of the difference of accuracy: all differences that Tango's score test does not reject.
 
@@ -182,10 +187,17 @@ def sentence(paired: Paired, before: str, after: str, images: str = "test images
     low, high = paired.interval
     differ = paired.verdict == "inconclusive" and not low <= 0 <= high
     return (
-        f"{after} is {_AS[paired.verdict]} {before} on {paired.images:,} {images}: "
+        f"{after} is {_AS[paired.verdict]} {before} on {paired.images:,} {images}: {figures(paired)}, exact McNemar "
+        f"p = {paired.p_value:.2g}" + ("; the test decides, the interval is approximate" if differ else "")
+    )
+
+
+def figures(paired: Paired) -> str:
+    """Say how many images are fixed and broken, and the difference of accuracy."""
+    low, high = paired.interval
+    return (
         f"{paired.fixed:,} fixed, {paired.broken:,} broken, accuracy {signed(100 * paired.difference)} points "
-        f"(95% interval {signed(100 * low)} to {signed(100 * high)}), exact McNemar p = {paired.p_value:.2g}"
-        + ("; the test decides, the interval is approximate" if differ else "")
+        f"(95% interval {signed(100 * low)} to {signed(100 * high)})"
     )
 
 

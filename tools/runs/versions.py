@@ -162,14 +162,14 @@ def version_of(assigned: Assignment) -> Version:
         raise InputError(
             f"{tag} gives {tag.stage} to {f'commit {tag.commit[:10]}' if tag.commit else 'no commit'}, which is no "
             "registered version here: the version's tag is missing or was moved; `git fetch --tags --force` brings the "
-            f"remote's tags; if the version is gone for good, delete {tag.name}: {deletion(tag)}"
+            f"remote's tags; if the version is gone for good, delete {tag.name}: {deletion(tag.name)}"
         )
     return assigned.version
 
 
-def deletion(tag: Tag) -> str:
+def deletion(name: str) -> str:
     """Give the commands that delete a tag here and for everyone."""
-    return f"`git tag -d '{tag.name}'` and `git push origin --delete '{tag.name}'`"
+    return f"`git tag -d '{name}'` and `git push origin --delete '{name}'`"
 
 
 def find_holder(scm: Git, stage: str) -> Version:
@@ -223,7 +223,8 @@ def git(scm: Git, *arguments: str, entered: str = "", patience: float | None = N
     except subprocess.TimeoutExpired:
         raise InputError(f"git {arguments[0]}: no answer in {patience} s") from None
     if done.returncode:
-        raise InputError(f"git {arguments[0]}: {' '.join(done.stderr.split())}")
+        # A hook's reasons are on its standard output.
+        raise InputError(f"git {arguments[0]}: {' '.join((done.stdout + done.stderr).split())}")
     return done.stdout
 
 
