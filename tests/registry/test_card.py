@@ -12,13 +12,20 @@ from stages.errors import InputError
 from stages.params import Prepare
 from tests.clones import Clone, error_of
 from tests.tables import cells
-from tools.registry.card import LICENCES, card, per_class, weaknesses
+from tools.registry.attempts import Attempt, judge
+from tools.registry.card import LICENCES, card, choice, per_class, weaknesses
+from tools.runs.paired import compare_predictions
 from tools.runs.revision import resolve
+from tools.runs.versions import Version
 
 
 def test_the_card_is_the_tags_message_and_says_what_the_commit_records(releases: Clone) -> None:
     printed = releases.run("python", "-m", "tools.registry.card", "v1.0.1")
-    assert printed.strip() == releases.run("git", "tag", "--list", "--format=%(contents)", "lstm@v1.0.1").strip()
+    message = releases.run("git", "tag", "--list", "--format=%(contents)", "lstm@v1.0.1").strip()
+    assert printed == (
+        f"{message}\n\n## Choice on the test images\n\n"
+        "No versions were compared for a promotion on these test images.\n"
+    )
     assert printed.startswith("# lstm v1.0.1\n")
 
     commit = releases.run("git", "rev-parse", "run-v1.0.1").strip()
@@ -103,3 +110,34 @@ def test_the_tables_count_confusions() -> None:
 
 def test_every_data_set_has_a_licence() -> None:
     assert set(LICENCES) == set(get_args(Prepare.model_fields["dataset"].annotation))
+
+
+def test_the_card_says_how_often_it_was_chosen_on_the_test_images() -> None:
+    older, newer, other = (Version(name, name[-1] * 40) for name in ("v1.0.0", "v1.1.1", "v1.2.2"))
+
+    def judged(number: int, candidate: Version, holder: Version, fixed: int) -> Attempt:
+        actual = np.zeros(100, int)
+        before, after = np.arange(100) < fixed, (np.arange(100) >= 95).astype(int)
+        return judge(
+            compare_predictions(actual, before.astype(int), after), None, number=number, test_set="f" * 32,
+            stage="prod", candidate=candidate, holder=holder,
+        )  # fmt: skip
+
+    known = [judged(1, newer, older, 30), judged(2, other, newer, 5), judged(3, newer, other, 4)]
+    assert [each.decision for each in known] == ["promoted", "refused", "refused"]
+    assert choice([], older.commit) == "No versions were compared for a promotion on these test images."
+    assert choice(known[1:], older.commit) == (
+        "Versions were compared for a promotion on these test images twice, this one never."
+    )
+    said, table = choice(known[:1], older.commit).split("\n\n")  # it lost
+    assert said == "Versions were compared for a promotion on these test images once, this one once."
+    assert [row[0] for row in cells(table)[2:]] == ["1"]
+    said, selected, table = choice(known, newer.commit).split("\n\n")
+    assert said == "Versions were compared for a promotion on these test images 3 times, this one 3 times."
+    assert selected == ("It won twice: its test accuracy was selected on, so expect a lower one on new images.")
+    assert cells(table)[0] == ["attempt", "candidate", "holder", "fixed", "broken", "p", "p needed", "decision"]
+    assert cells(table)[2:] == [
+        ["1", "v1.1.1", "v1.0.0", "30", "5", "1.12e-05", "0.00833", "promoted"],
+        ["2", "v1.2.2", "v1.1.1", "5", "5", "0.623", "0.00595", "refused"],
+        ["3", "v1.1.1", "v1.2.2", "4", "5", "0.746", "0.00446", "refused"],
+    ]

@@ -120,6 +120,9 @@ def test_a_pair_that_was_compared_spends_nothing_again(releases: Clone) -> None:
     assert promote(releases, "v1.0.1").splitlines()[-3:] == ["v1.0.1 holds prod", *shared(4)]
     assert attempts(releases) == recorded
 
+    card = releases.run("python", "-m", "tools.registry.card", "v1.0.1")
+    assert "compared for a promotion on these test images twice, this one twice.\n\nIt won twice: " in card
+
 
 def give_prod(clone: Clone, number: int, commit: str) -> None:
     date = f"{int(time.time()) - 10 + number} +0000"

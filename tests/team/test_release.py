@@ -91,6 +91,10 @@ def test_every_attempt_at_a_promotion_is_shared_and_counted(team: Team) -> None:
         assert clone.run("git", "tag", "--list", "lstm-attempt/*").split() == [first, second, f"{first[:-1]}3"]
         (holder,) = clone.json("gto", "show", "lstm#prod", "--json")
         assert holder["version"] == "v0.0.3"
+        card = clone.run("python", "-m", "tools.registry.card", "v0.0.3")
+        assert (
+            "on these test images 3 times, this one twice.\n\nIt won twice: its test accuracy was selected on" in card
+        )
 
 
 @pytest.mark.parametrize("storage", ["s3"], indirect=True)  # a URL's clone has no storage folder beside it

@@ -1,6 +1,7 @@
 """The model card of a registered version, which is its tag's message: `make card VERSION=v1.0.0` prints it.
 
-`make register` makes it of what the commit records; nothing in it is written by hand.
+`make register` makes it of what the commit records; nothing in it is written by hand. What was decided on its test
+images since then is added when it is printed.
 """
 
 from contextlib import closing
@@ -12,13 +13,15 @@ import yaml
 from numpy.typing import NDArray
 from scmrepo.git import Git
 
-from stages import archive
+from stages import archive, dataset
 from stages.dataset import CLASSES
 from stages.errors import InputError, one_line_errors
 from tools import ROOT, make_parser
+from tools.registry import attempts
+from tools.registry.attempts import Attempt
 from tools.runs import run, versions
 from tools.runs.paired import compare_revisions, sentence, share
-from tools.runs.revision import Revision, git_errors
+from tools.runs.revision import Revision, git_errors, read_lock, resolve
 from tools.runs.run import Run
 from tools.tables import markdown
 
@@ -39,7 +42,11 @@ def main() -> None:
     parser.add_argument("version", help="v1.0.0")
     name = parser.parse_args().version
     with git_errors(ROOT), closing(Git(str(ROOT))) as scm:
-        print(versions.message(scm, versions.find_version(scm, name)))
+        version = versions.find_version(scm, name)
+        print(versions.message(scm, version))
+        test_set = read_lock(resolve(version.tag)).hashes.get(dataset.TEST.as_posix())
+        known = attempts.load(scm, test_set) if test_set else []
+        print(f"\n## Choice on the test images\n\n{choice(known, version.commit)}")
 
 
 def card(name: str, of: Revision, parent: Revision | None) -> str:
@@ -89,6 +96,29 @@ def own_results(of: Run) -> list[str]:
     return [
         f"On {own.images:,} own test pictures: accuracy {accuracy} (95% interval {interval}), {own.errors:,} errors."
     ]
+
+
+def choice(known: list[Attempt], commit: str) -> str:
+    """Say how often versions were compared for a promotion on the test images, and what it means for this one."""
+    took_part = [each for each in known if commit in (each.candidate_commit, each.holder_commit)]
+    won = [each for each in took_part if (each.decision == "promoted") == (each.candidate_commit == commit)]
+    if not known:
+        return "No versions were compared for a promotion on these test images."
+    said = f"Versions were compared for a promotion on these test images {times(len(known))}, this one "
+    if not took_part:
+        return f"{said}never."
+    selected = f"It won {times(len(won))}: its test accuracy was selected on, so expect a lower one on new images."
+    head = ("attempt", "candidate", "holder", "fixed", "broken", "p", "p needed", "decision")
+    rows = [
+        (each.attempt, each.candidate, each.holder, each.fixed, each.broken, f"{each.p:.3g}", f"{each.alpha:.3g}",
+         each.decision)
+        for each in took_part
+    ]  # fmt: skip
+    return "\n\n".join([f"{said}{times(len(took_part))}.", *([selected] if won else []), markdown(head, rows)])
+
+
+def times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count:,} times")
 
 
 def summary(of: Run) -> str:
