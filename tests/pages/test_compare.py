@@ -513,6 +513,18 @@ def test_the_older_run_comes_first_whatever_the_order_of_words(models: Clone) ->
     models.run("git", "branch", "--quiet", "-D", "aside")
 
 
+def test_the_page_of_two_commits_stays_beside_the_latest(models: Clone, uncommitted: Clone) -> None:
+    base = models.run("git", "rev-parse", "base")[:10]
+    for after in ("better", "worse"):
+        compare(models, after, "base")
+        name = f"compare-{base}-{models.run('git', 'rev-parse', after)[:10]}.html"
+        assert (models.folder / "reports" / name).read_bytes() == (models.folder / COMPARISON).read_bytes()
+    assert models.run("git", "status", "--porcelain") == ""
+    before = sorted(uncommitted.folder.glob("reports/*.html"))
+    compare(uncommitted, "workspace", "better")
+    assert set(uncommitted.folder.glob("reports/*.html")) <= {*before, uncommitted.folder / COMPARISON}
+
+
 def test_a_run_under_way_is_no_subject(uncommitted: Clone) -> None:
     with (uncommitted.folder / history.PATH).open("a") as file:
         file.write("3,0.9,0.1,0.9,0.1,0\n")

@@ -156,6 +156,34 @@ def test_two_chosen_runs_have_their_command_and_their_curves(table: Clone, opene
     expect(page.locator("#chosen")).to_be_hidden()
 
 
+def test_two_chosen_runs_that_were_compared_have_a_link_to_their_page(
+    table: Clone, tmp_path: Path, pages: Pages
+) -> None:
+    clone = table.copy(tmp_path / "clone")
+    commits = {entry.name: entry.about.commit[:10] for entry in load_all(clone.folder)[0]}
+    made = clone.folder / f"reports/compare-{commits['muon-1']}-{commits['three']}.html"
+    made.write_text("<h1>Better</h1>")
+    (clone.folder / "reports/compare-mine.html").write_text("no page of two commits")
+    assert clone.run("git", "status", "--porcelain") == ""
+    clone.run("python", "-m", "tools.pages.experiments")
+    assert "compare-mine" not in (clone.folder / EXPERIMENTS).read_text(encoding="utf-8")
+
+    page = pages.open(clone.folder / EXPERIMENTS)
+    link, command = page.get_by_role("link", name="the page"), page.locator("#command")
+    page.get_by_role("checkbox", name="muon-1").check()
+    expect(link).to_be_hidden()
+    page.get_by_role("checkbox", name="muon-2").check()
+    expect(command).to_be_visible()
+    expect(link).to_be_hidden()
+    page.get_by_role("checkbox", name="muon-2").uncheck()
+    page.get_by_role("checkbox", name="three").check()
+    expect(link).to_be_visible()
+    expect(command).to_be_hidden()
+    assert (link.bounding_box() or {"height": 0})["height"] >= 44
+    link.click()
+    expect(page).to_have_url(made.as_uri())
+
+
 def test_runs_on_other_images_are_kept_apart(table: Clone, tmp_path: Path, pages: Pages) -> None:
     head, *others = load_all(table.folder)[0]
     other = replace(

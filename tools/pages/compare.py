@@ -6,9 +6,12 @@ comes first. The page shows what git and DVC have at the revisions; nothing is t
 all its charts and images. `--markdown` prints a summary.
 """
 
+import re
+import shutil
 from pathlib import Path
 
 from stages.errors import InputError, one_line_errors
+from stages.files import replacing
 from tools import make_parser
 from tools.pages.page import markdown, write
 from tools.pages.subject import compare_runs
@@ -17,6 +20,7 @@ from tools.runs.revision import Revision
 from tools.runs.run import current, find, load
 
 COMPARISON = Path("reports/compare.html")
+OF_COMMITS = re.compile(r"compare-[0-9a-f]{10}-[0-9a-f]{10}\.html")
 
 
 def main() -> None:
@@ -32,6 +36,20 @@ def main() -> None:
         print(markdown(subject, arguments.pictures))
     else:
         write(subject, COMPARISON)
+        keep([run.revision for run in subject.runs])
+
+
+def keep(pair: list[Revision]) -> None:
+    """Copy the page of two commits to a name of its own, which the page of all experiments links."""
+    if all(each.commit for each in pair):
+        name = f"compare-{'-'.join(each.commit[:10] for each in pair)}.html"
+        with replacing(COMPARISON.with_name(name)) as temporary:
+            shutil.copyfile(COMPARISON, temporary)
+
+
+def kept() -> list[str]:
+    """Return the names of the pages of two commits."""
+    return sorted(path.name for path in COMPARISON.parent.glob("*.html") if OF_COMMITS.fullmatch(path.name))
 
 
 def pair(names: list[str]) -> tuple[Revision, Revision]:

@@ -170,12 +170,23 @@ function choose(run, isChosen) {
 const quote = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 const revision = (run) => (run.kind === "workspace" ? "workspace" : run.name);
 
+// The name of the page about two commits, if it was there when this one was made.
+function comparisonOf(...pair) {
+  if (pair.some(({ kind }) => kind === "workspace")) return null;
+  const [one, other] = pair.map(({ commit }) => commit);
+  return [`compare-${one}-${other}.html`, `compare-${other}-${one}.html`].find((name) => comparisons.has(name)) ?? null;
+}
+
 function showChosen() {
   const { chosen } = state;
   $("#chosen").hidden = !chosen.length;
   $("#chosen-names").textContent = chosen.map(({ name }) => `“${short(name)}”`).join(", ");
   const isPair = chosen.length === 2;
-  $("#pair").hidden = $("#command").parentElement.hidden = !isPair;
+  const ready = isPair && comparisonOf(...chosen);
+  $("#pair").hidden = !isPair;
+  $("#command").parentElement.hidden = !isPair || ready;
+  $("#ready").hidden = !ready;
+  if (ready) $("#ready a").href = ready;
   $("#choose-two").hidden = isPair;
   if (isPair) {
     $("#command").textContent = `make compare REV=${quote(revision(chosen[0]))} REV2=${quote(revision(chosen[1]))}`;

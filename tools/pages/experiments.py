@@ -12,7 +12,7 @@ from stages import dataset
 from stages.errors import InputError, one_line_errors
 from stages.files import replacing
 from tools import make_parser
-from tools.pages import plots_page
+from tools.pages import compare, plots_page
 from tools.pages.charts import learning
 from tools.pages.page import templates
 from tools.pages.subject import test_images
@@ -44,14 +44,14 @@ def main() -> None:
     if not entries:
         raise InputError("; ".join(faults))
     with replacing(EXPERIMENTS) as temporary:
-        temporary.write_text(page(entries, faults), encoding="utf-8")
+        temporary.write_text(page(entries, faults, compare.kept()), encoding="utf-8")
     for fault in faults:
         print(f"not on the page: {fault}")
     print(f"{len(entries):,} runs: {EXPERIMENTS.absolute().as_uri()} ({EXPERIMENTS.stat().st_size / 1e6:.1f} MB)")
 
 
-def page(entries: Sequence[Entry], faults: Sequence[str]) -> str:
-    """Return the whole page. Texts from files are escaped."""
+def page(entries: Sequence[Entry], faults: Sequence[str], comparisons: Sequence[str] = ()) -> str:
+    """Return the whole page, which links the pages of compared runs beside it. Texts from files are escaped."""
     best = [max(of, key=lambda entry: entry.report.test.accuracy) for of in by_test_set(entries).values()]
     # The page replaces the data by those of the chosen runs.
     charts = {quantity: learning(quantity, {best[0].name: best[0].history}) for quantity in ("accuracy", "loss")}
@@ -66,6 +66,7 @@ def page(entries: Sequence[Entry], faults: Sequence[str]) -> str:
             faults=faults,
             charts=charts,
             table=table(entries),
+            comparisons=comparisons,
             preview=0,
         )
     )
