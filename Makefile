@@ -75,6 +75,8 @@ collect: .venv/installed  ## Add labelled pictures to data/own, for the next mod
 	@$(IN_VENV) python -m tools.collect -- "$$FROM"
 
 repro: .venv/installed  ## Run every stage whose inputs changed, and restore the others from the cache
+	@# DVC removes a stage's outputs before the stage can refuse params.yaml.
+	@$(IN_VENV) python -c 'from stages.params import load_params; load_params()'
 	$(IN_VENV) dvc repro
 	@$(IN_VENV) python -m tools.pages.report
 

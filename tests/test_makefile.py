@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -147,6 +148,18 @@ def test_without_values_a_target_says_which_it_needs(tree: Path) -> None:
     for target, module in (("verify", "verify"), ("report", "pages.report"), ("compare", "pages.compare")):
         make(tree, target)
         assert arguments(tree)[:3] == ["-m", f"tools.{module}", "FAULTS="]
+
+
+def test_dvc_removes_nothing_where_the_parameters_are_refused(tree: Path) -> None:
+    shutil.copytree(ROOT / "stages", tree / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (tree / "params.yaml").write_text(params.replace("  epochs:", "  epoch:"), encoding="utf-8")
+    programs = tree / ".venv/bin"
+    (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    printed = make(tree, "repro", exit_code=2)
+    assert "error: params.yaml: train.epochs is missing; train.epoch is unknown, expected epochs, " in printed
+    assert "Traceback" not in printed
+    assert not (tree / "arguments").exists(), "dvc was not started"
 
 
 @pytest.mark.parametrize(("target", "of"), [("repro", []), ("demo", ["demo"])])
