@@ -127,12 +127,33 @@ def test_who_is_proven_worse_on_own_test_pictures_is_refused(fixed: int, broken:
     assert found.decision == decision
     assert found.own
     assert (found.own.images, found.own.fixed, found.own.broken) == (1_000, fixed, broken)
-    assert found.own.p == one_sided(broken, fixed)
-    assert found.own.worse == (decision == "refused") == (found.own.p <= 0.05)
+    assert found.own.p == one_sided(fixed, broken)
+    assert (found.own_verdict == "worse") == (decision == "refused") == (one_sided(broken, fixed) <= 0.05)
 
 
-def test_own_test_pictures_promote_nobody() -> None:
-    assert attempt(fixed=5, broken=5, own=paired(50, 0)).decision == "refused"
+@pytest.mark.parametrize(
+    ("fixed", "broken", "on_own", "verdict", "decision"),
+    [
+        (39, 40, (17, 0), "inconclusive", "promoted"),
+        (39, 40, (8, 0), "inconclusive", "promoted"),
+        (39, 40, (7, 0), "inconclusive", "refused"),
+        (30, 45, (17, 0), "inconclusive", "promoted"),
+        (30, 46, (17, 0), "worse", "refused"),
+    ],
+)
+def test_who_is_proven_better_on_own_test_pictures_is_promoted_unless_worse_on_the_test_images(
+    fixed: int, broken: int, on_own: tuple[int, int], verdict: str, decision: str
+) -> None:
+    found = attempt(fixed=fixed, broken=broken, own=paired(*on_own))
+    assert (found.verdict, found.decision) == (verdict, decision)
+    assert (found.own_verdict == "better") == (one_sided(*on_own) <= share_of(1) / 2)
+
+
+def test_two_tests_share_what_an_attempt_may_spend() -> None:
+    assert attempt(3, own=paired(1, 1)).alpha == share_of(3) / 2
+    assert attempt(1, fixed=28, broken=12).decision == "promoted"
+    assert share_of(1) / 2 < one_sided(28, 12) <= share_of(1)
+    assert attempt(1, fixed=28, broken=12, own=paired(1, 1)).decision == "refused"
 
 
 # The records
@@ -184,8 +205,8 @@ def test_a_record_is_read_back_as_it_was_written(made: Clone, scm: Git) -> None:
         "fixed": 30,
         "broken": 5,
         "p": one_sided(30, 5),
-        "alpha": share_of(2),
-        "own": {"images": 1_000, "fixed": 3, "broken": 1, "p": 0.9375},
+        "alpha": share_of(2) / 2,
+        "own": {"images": 1_000, "fixed": 3, "broken": 1, "p": 0.3125},
     }
 
 

@@ -198,8 +198,8 @@ def test_the_table_has_a_row_a_digit() -> None:
     assert len({len(row) for row in rows}) == 1
 
 
-def test_the_sentences_name_the_verdict_at_this_attempt_and_the_own_test_pictures() -> None:
-    def said(fixed: int, broken: int, number: int = 1) -> str:
+def test_the_sentences_name_the_verdicts_at_this_attempt() -> None:
+    def said(fixed: int, broken: int, number: int = 1) -> tuple[str, str]:
         actual = np.zeros(1_000, int)
         at = np.arange(1_000)
         paired = compare_predictions(actual, at < fixed, (at >= fixed) & (at < fixed + broken))
@@ -207,15 +207,13 @@ def test_the_sentences_name_the_verdict_at_this_attempt_and_the_own_test_picture
             paired, paired, number=number, test_set="f" * 32, stage="prod",
             candidate=Version("v2", "b" * 40), holder=Version("v1", "a" * 40),
         )  # fmt: skip
-        return f"{sentence(judged, paired).partition(' on 1,000')[0]}; {own_sentence(judged)}"
+        assert judged.own
+        return sentence(judged, paired).partition(" on 1,000")[0], own_sentence(judged, judged.own)
 
-    own = "own test pictures, 1,000 that both were tested on: "
-    assert said(30, 12) == f"v2 is better than v1; {own}30 fixed, 12 broken, one-sided p = 0.999: not proven worse"
-    assert said(30, 12, number=10).startswith("v2 is not proven better than v1; ")
-    assert (
-        said(12, 13)
-        == f"v2 is not proven better than v1; {own}12 fixed, 13 broken, one-sided p = 0.5: not proven worse"
+    own = "on 1,000 own test pictures"
+    assert said(30, 12) == ("v2 is better than v1", f"v2 is better than v1 {own}: 30 fixed, 12 broken, p = 0.00396")
+    assert said(30, 12, number=10) == (
+        "v2 is not proven better than v1",
+        f"v2 is not proven better than v1 {own}: 30 fixed, 12 broken, p = 0.00396",
     )
-    assert said(12, 30) == (
-        f"v2 is worse than v1; {own}12 fixed, 30 broken, one-sided p = 0.00396: proven worse, so no promotion"
-    )
+    assert said(12, 30) == ("v2 is worse than v1", f"v2 is worse than v1 {own}: 12 fixed, 30 broken, p = 0.999")

@@ -1,4 +1,4 @@
-"""Check that a revision's model predicts what its commit records: the model predicts the test images again."""
+"""What models predict, apart from what their commits record: the recorded test images again, and own test pictures."""
 
 import io
 import sys
@@ -12,7 +12,8 @@ from stages.errors import InputError, interrupted_at_once
 from stages.metrics import Labels, Probabilities, accuracy_and_loss, checked
 from tools.runs import evidence
 from tools.runs.evidence import Evidence
-from tools.runs.revision import Revision, read_bytes
+from tools.runs.paired import Paired, compare_predictions
+from tools.runs.revision import Revision, read_bytes, read_lock
 
 TOLERANCE = 1e-3  # of a probability or the loss: another processor rounds differently
 
@@ -34,6 +35,21 @@ def check(of: Revision) -> None:
             f"{fault}; the commit's results are not of its model: check {of} out, run `dvc repro --force evaluate` and "
             "commit the result"
         )
+
+
+def compare_on_own(before: Revision, after: Revision) -> Paired | None:
+    """Compare the models of two revisions on the own test pictures of the second. Return None if it has none.
+
+    The first may be older than the pictures, and record nothing of them. Raises `InputError` if a model or the pictures
+    are in neither cache nor storage.
+    """
+    if dataset.OWN_TEST.as_posix() not in read_lock(after).hashes:
+        return None
+    pictures = dataset.parse_named(io.BytesIO(read_bytes(after, dataset.OWN_TEST)), f"{dataset.OWN_TEST} at {after}")
+    if not len(pictures):
+        return None
+    predicted = [predict(read_bytes(each, archive.PATH), pictures, each).argmax(axis=1) for each in (before, after)]
+    return compare_predictions(pictures.labels, *predicted)
 
 
 def predict(model: bytes, test: dataset.Dataset, of: Revision) -> Probabilities:

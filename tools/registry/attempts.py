@@ -16,7 +16,7 @@ from stages import params
 from stages.errors import InputError
 from stages.terminal import printable
 from tools.runs import versions
-from tools.runs.paired import SIGNIFICANCE, Paired, one_sided
+from tools.runs.paired import SIGNIFICANCE, Paired, Verdict, one_sided
 from tools.runs.versions import Version
 
 BUDGET = 0.05  # of probability, for all false promotions on one test set together
@@ -41,15 +41,11 @@ class OwnPictures(Record):
     images: Count
     fixed: Count
     broken: Count
-    p: Probability  # one-sided, that the candidate is worse
+    p: Probability  # one-sided, that the candidate is better
 
     @classmethod
     def of(cls, own: Paired) -> Self:
-        return cls(images=own.images, fixed=own.fixed, broken=own.broken, p=one_sided(own.broken, own.fixed))
-
-    @property
-    def worse(self) -> bool:
-        return self.p <= SIGNIFICANCE
+        return cls(images=own.images, fixed=own.fixed, broken=own.broken, p=one_sided(own.fixed, own.broken))
 
 
 class Attempt(Record):
@@ -67,14 +63,19 @@ class Attempt(Record):
     fixed: Count
     broken: Count
     p: Probability  # one-sided, that the candidate is better
-    alpha: Probability  # spent: the largest p with which a promotion was possible
+    alpha: Probability  # spent on each of the two tests: the largest p with which a promotion was possible
     own: OwnPictures | None = None
     date: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\+00:00$")]
 
     @property
-    def proven(self) -> bool:
-        """Whether the candidate is proven better on the test images."""
-        return self.p <= self.alpha
+    def verdict(self) -> Verdict:
+        """What the test images say of the candidate."""
+        return judged(self.fixed, self.broken, self.alpha)
+
+    @property
+    def own_verdict(self) -> Verdict:
+        """What own test pictures say of the candidate."""
+        return judged(self.own.fixed, self.own.broken, self.alpha) if self.own else "inconclusive"
 
     @property
     def name(self) -> str:
@@ -96,6 +97,13 @@ def share_of(attempt: int) -> float:
     return BUDGET * HALF / ((attempt + HALF - 1) * (attempt + HALF))
 
 
+def judged(fixed: int, broken: int, alpha: float) -> Verdict:
+    """Say whether a candidate is proven better, at alpha, or worse, at `SIGNIFICANCE`."""
+    if one_sided(fixed, broken) <= alpha:
+        return "better"
+    return "worse" if one_sided(broken, fixed) <= SIGNIFICANCE else "inconclusive"
+
+
 def judge(
     paired: Paired,
     own: Paired | None,
@@ -108,12 +116,13 @@ def judge(
 ) -> Attempt:
     """Decide on a candidate at the attempt with this number.
 
-    It is promoted if it is proven better on the test images, and not proven worse on own test pictures.
+    It is promoted if it is proven better on the test images or on own test pictures, and proven worse on neither. Where
+    there are both, each may spend half of the attempt's share.
     """
-    p, alpha = one_sided(paired.fixed, paired.broken), share_of(number)
-    on_own = OwnPictures.of(own) if own else None
+    alpha = share_of(number) / (2 if own else 1)
+    verdicts = {judged(each.fixed, each.broken, alpha) for each in (paired, own) if each}
     return Attempt(
-        decision="promoted" if p <= alpha and not (on_own and on_own.worse) else "refused",
+        decision="promoted" if "better" in verdicts and "worse" not in verdicts else "refused",
         attempt=number,
         test_set=test_set,
         stage=stage,
@@ -124,9 +133,9 @@ def judge(
         images=paired.images,
         fixed=paired.fixed,
         broken=paired.broken,
-        p=p,
+        p=one_sided(paired.fixed, paired.broken),
         alpha=alpha,
-        own=on_own,
+        own=OwnPictures.of(own) if own else None,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

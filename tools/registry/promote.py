@@ -1,13 +1,15 @@
 """Give a stage to a version that is proven better than its holder: `make promote VERSION=v1.1.0 STAGE=prod`.
 
-Both versions' predictions of the same test images are compared, paired. The stage is assigned if nobody holds it, or if
-the candidate is proven better by the exact McNemar test, and not proven worse on own test pictures. If not, nothing is
-assigned, and the exit code is 1. All comparisons on one test set share the 5% for a false promotion: each is recorded
-as a tag and pushed. First the remote is asked for the tags of others, and the models predict the test images again.
+Both versions' predictions of the same test images are compared, paired, and of the candidate's own test pictures. The
+stage is assigned if nobody holds it, or if the candidate is proven better on one of the two sets by the exact McNemar
+test, and worse on neither. If not, nothing is assigned, and the exit code is 1. All comparisons on one test set share
+the 5% for a false promotion: each is recorded as a tag and pushed. First the remote is asked for the tags of others,
+and the models predict the test images again.
 `make rollback STAGE=prod` gives the stage back to its previous holder.
 """
 
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 
 from scmrepo.git import Git
@@ -16,10 +18,9 @@ from stages import archive, dataset
 from stages.errors import one_line_errors
 from tools import ROOT, make_parser, tables
 from tools.registry import agreement, attempts, remote, tags
-from tools.registry.attempts import Attempt
+from tools.registry.attempts import Attempt, OwnPictures
 from tools.runs import versions
-from tools.runs.evidence import own_predictions
-from tools.runs.paired import Paired, compare_own, compare_revisions, figures
+from tools.runs.paired import Paired, Verdict, compare_revisions, figures
 from tools.runs.revision import git_errors, read_bytes, read_lock, resolve
 from tools.runs.versions import Version
 
@@ -64,8 +65,7 @@ def promote(scm: Git, candidate: Version, stage: str, origin: str, *, offline: b
     before = resolve(holder.tag)
     agreement.check(before)
     paired = compare_revisions(before, after)
-    own_before, own_after = own_predictions(before), own_predictions(after)
-    own = compare_own(own_before, own_after)
+    own = agreement.compare_on_own(before, after)
     test_set = read_lock(after).hashes[dataset.TEST.as_posix()]
     known = attempts.load(scm, test_set)
     earlier = attempts.find(known, candidate, holder)
@@ -79,8 +79,8 @@ def promote(scm: Git, candidate: Version, stage: str, origin: str, *, offline: b
     else:
         recorded = record(scm, attempt, origin, offline=offline)
     told = [sentence(attempt, paired), share(attempt)]
-    if len(own_before) or len(own_after):
-        told.append(own_sentence(attempt))
+    if attempt.own:
+        told.append(own_sentence(attempt, attempt.own))
     print("\n".join([*told, "", table(paired), "", recorded]))
     if attempt.decision == "refused":
         print(f"{stage} stays with {holder.name}")
@@ -100,30 +100,30 @@ def record(scm: Git, attempt: Attempt, origin: str, *, offline: bool) -> str:
     return f"{name} records this attempt {where}"
 
 
+AS: Mapping[Verdict, str] = {"better": "better than", "worse": "worse than", "inconclusive": "not proven better than"}
+
+
 def sentence(attempt: Attempt, paired: Paired) -> str:
-    if attempt.proven:
-        verdict = "better than"
-    else:
-        verdict = "worse than" if paired.verdict == "worse" else "not proven better than"
-    return f"{attempt.candidate} is {verdict} {attempt.holder} on {paired.images:,} test images: {figures(paired)}"
+    """Say what the test images decide."""
+    return (
+        f"{attempt.candidate} is {AS[attempt.verdict]} {attempt.holder} on {paired.images:,} test images: "
+        f"{figures(paired)}"
+    )
 
 
 def share(attempt: Attempt) -> str:
     """Say which attempt it is, and what it may spend."""
     return (
         f"attempt {attempt.attempt:,} on these test images: one-sided exact McNemar p = {attempt.p:.3g}, "
-        f"and a promotion needs {attempt.alpha:.3g} or less"
+        f"and a promotion needs {attempt.alpha:.3g} or less{' here or on own test pictures' if attempt.own else ''}"
     )
 
 
-def own_sentence(attempt: Attempt) -> str:
-    """Say how the candidate does on own test pictures."""
-    own = attempt.own
-    if not own:
-        return "own test pictures: none that both were tested on, so they do not decide"
+def own_sentence(attempt: Attempt, own: OwnPictures) -> str:
+    """Say what own test pictures decide."""
     return (
-        f"own test pictures, {own.images:,} that both were tested on: {own.fixed:,} fixed, {own.broken:,} broken, "
-        f"one-sided p = {own.p:.3g}: {'proven worse, so no promotion' if own.worse else 'not proven worse'}"
+        f"{attempt.candidate} is {AS[attempt.own_verdict]} {attempt.holder} on {own.images:,} own test pictures: "
+        f"{own.fixed:,} fixed, {own.broken:,} broken, p = {own.p:.3g}"
     )
 
 
