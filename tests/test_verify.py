@@ -1,11 +1,15 @@
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from stages import own
 from stages.report import Report
 from tests.clones import OUTPUTS, Clone, error_of
+from tests.images import save_stroke
 from tools import ROOT
 from tools.runs.lock import Lock
 from tools.verify import OTHER_BITS, OTHER_RESULT, SAME, TOLERANCE, disagreements, first_difference, reasons, table
@@ -122,3 +126,30 @@ def test_a_commit_that_makes_its_run_again_is_verified_and_one_that_does_not_is_
 
     printed = clone.run("python", "-m", "tools.verify", "--rev", "nothing", exit_code=1)
     assert error_of(printed).startswith("error: nothing: no commit, branch, tag or experiment here")
+
+
+CLONE_WITH_PICTURES = """
+import sys
+from pathlib import Path
+from tools.verify import clone_of, get_own_pictures
+clone_of("HEAD", Path(sys.argv[1]))
+get_own_pictures("HEAD", Path(sys.argv[1]))
+"""
+
+
+def test_own_pictures_come_from_the_cache(clone: Clone, tmp_path: Path) -> None:
+    pictures = clone.folder / own.FOLDER / "1"
+    pictures.mkdir()
+    save_stroke(pictures / "stroke.png")
+    clone.run("dvc", "add", str(pictures.relative_to(clone.folder)))
+    clone.commit("A picture")
+    again = Clone(tmp_path / "again")
+    clone.run("python", "-c", CLONE_WITH_PICTURES, str(again.folder))
+    assert (again.folder / own.FOLDER / "1/stroke.png").read_bytes() == (pictures / "stroke.png").read_bytes()
+    again.run("dvc", "repro", "--force", "prepare")
+    assert again.run("git", "status", "--short") == " M dvc.lock\n"
+
+    for place in (clone.folder / ".dvc/cache", clone.folder.parent / "mnist-lstm-storage"):
+        shutil.rmtree(place, ignore_errors=True)
+    printed = clone.run("python", "-c", CLONE_WITH_PICTURES, str(tmp_path / "lost"), exit_code=1)
+    assert error_of(printed).startswith("error: data/own/1 at HEAD: not readable: ")

@@ -76,13 +76,12 @@ def clone_of(rev: str, folder: Path) -> None:
 
 def get_own_pictures(rev: str, clone: Path) -> None:
     """Copy our own pictures, which no stage makes, from the cache or else the storage."""
-    if not any((clone / own.FOLDER).glob("*.dvc")):
-        return
-    name = own.FOLDER.as_posix()
-    try:
-        DVCFileSystem(str(ROOT), rev=resolve(rev).commit).get(name, str(clone / name), recursive=True)
-    except Exception as error:  # noqa: BLE001 - each kind of storage has its own way to say that it cannot
-        raise InputError(f"{name} at {rev}: not readable: {error}; try `dvc pull`") from None
+    for folder in (file.with_suffix("") for file in (clone / own.FOLDER).glob("*.dvc")):
+        name = folder.relative_to(clone).as_posix()
+        try:
+            DVCFileSystem(str(ROOT), rev=resolve(rev).commit).get(name, str(folder), recursive=True)
+        except Exception as error:  # noqa: BLE001 - each kind of storage has its own way to say that it cannot
+            raise InputError(f"{name} at {rev}: not readable: {error}; try `dvc pull`") from None
 
 
 def git(*arguments: str) -> str:
