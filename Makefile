@@ -1,7 +1,7 @@
 # Every task by name. Any of them makes the environment it needs in .venv first.
 .PHONY: help setup repro demo report compare experiments check storage repair register card promote rollback verify
 .PHONY: test test-faults test-team test-processors bench lint format plots-page screenshots requirements clean predict
-.PHONY: serve bench-serve collect
+.PHONY: serve bench-serve collect sweep test-sweep
 .DEFAULT_GOAL := help
 
 ##@ First steps
@@ -10,7 +10,7 @@ help:  ## List the tasks
 		/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What users give reaches the recipes through the environment: neither make nor a shell runs a part of a value.
-GIVEN := BUMP COLLECT ENDPOINT FROM HOST IMAGE MODEL OFFLINE PORT PYTHON QUICK REV REV2 SAMPLE STAGE URL VERSION
+GIVEN := BUMP COLLECT ENDPOINT FROM HOST IMAGE MODEL OFFLINE PORT PYTHON QUICK RAY REV REV2 SAMPLE STAGE SWEEP URL VERSION
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -52,6 +52,11 @@ IN_VENV := PATH="$$PWD/.venv/bin:$$PATH"
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	touch $@
 
+# Ray and Optuna, beside the pipeline's packages.
+.venv/installed-sweep: requirements-sweep.txt .venv/installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sweep.txt
+	touch $@
+
 demo: .venv/installed  ## Run the whole pipeline on small digits in a minute; your workspace stays as it is
 	$(IN_VENV) dvc exp run --temp -f -n demo \
 		-S prepare.dataset=digits -S prepare.validation_size=200 \
@@ -79,6 +84,10 @@ repro: .venv/installed  ## Run every stage whose inputs changed, and restore the
 	@$(IN_VENV) python -c 'from stages.params import load_params; load_params()'
 	$(IN_VENV) dvc repro
 	@$(IN_VENV) python -m tools.pages.report
+
+sweep: .venv/installed-sweep  ## Run many trainings, here or on a Ray cluster: SWEEP=sweeps/rate.yaml; RAY=host:6379
+	@test -n "$$SWEEP" || { echo "error: name the sweep: make sweep SWEEP=sweeps/rate.yaml" >&2; exit 1; }
+	@$(IN_VENV) python -m tools.sweep.sweep $${RAY:+--ray="$$RAY"} -- "$$SWEEP"
 
 bench: .venv/installed  ## Measure speed beside Keras and PyTorch, after make repro: 10 minutes; QUICK=1: one round
 	$(IN_VENV) python -m tools.bench.speed $(if $(QUICK),--quick)
@@ -137,6 +146,9 @@ test-faults: .venv/installed-dev  ## Test kills, full disks and damaged files, a
 test-team: .venv/installed-dev  ## Test a team's day: two clones, a folder and an S3 server as storage
 	TEAM=1 $(IN_VENV) python -m pytest tests/team --timeout=600
 
+test-sweep: .venv/installed-dev .venv/installed-sweep  ## Test sweeps on a Ray cluster, and count the faults: 30 minutes; SAMPLE=1: 4 minutes
+	SWEEPS=$(if $(SAMPLE),sample,all) $(IN_VENV) python -m pytest -n0 tests/sweep/cluster --timeout=1800
+
 test-processors: .venv/installed-dev  ## Compare the bits with those of other processors, under QEMU: 15 minutes; SAMPLE=1: one
 	@$(IN_VENV) python -m tests.processors $(if $(SAMPLE),--sample)
 
@@ -163,6 +175,7 @@ COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-ve
 requirements: .venv/installed-dev  ## Resolve the requirements*.in again
 	$(IN_VENV) $(COMPILE) --upgrade requirements.in --output-file requirements.txt
 	$(IN_VENV) $(COMPILE) --upgrade requirements-serve.in --output-file requirements-serve.txt
+	$(IN_VENV) $(COMPILE) --upgrade requirements-sweep.in --output-file requirements-sweep.txt
 	$(IN_VENV) $(COMPILE) --upgrade requirements-dev.in --output-file requirements-dev.txt
 
 clean:  ## Remove the environment and the tools' caches, but no data, model or report

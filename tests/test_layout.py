@@ -11,7 +11,7 @@ from tools import ROOT
 from tools.runs import lock
 
 # The wings, the lowest first; each may import those before it.
-WINGS = ("runs", "storage", "registry", "pages", "clone", "serve", "bench")
+WINGS = ("runs", "storage", "registry", "pages", "clone", "serve", "bench", "sweep")
 
 OWNERS = {
     "stages/archive.py": [archive.PATH],
@@ -52,6 +52,11 @@ def test_a_wing_imports_only_what_is_below_it(wing: str) -> None:
     below = set(WINGS[: WINGS.index(wing) + 1])
     for file in (ROOT / "tools" / wing).glob("*.py"):
         assert {wing_of(name) for name in imported(file)} - {None} <= below, file
+
+
+def test_only_sweeps_import_ray_and_optuna() -> None:
+    users = {file for file in FILES if {name.split(".")[0] for name in imported(file)} & {"ray", "optuna"}}
+    assert {file.parent for file in users} == {ROOT / "tools/sweep"}
 
 
 @pytest.mark.parametrize("owner", OWNERS)

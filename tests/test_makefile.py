@@ -39,6 +39,7 @@ TARGETS = {
     "card": {"VERSION": ["--", "{}"]},
     "promote": {"STAGE": ["--stage={}"], "VERSION": ["--", "{}"]},
     "rollback": {"STAGE": ["--stage={}"]},
+    "sweep": {"RAY": ["--ray={}"], "SWEEP": ["--", "{}"]},
 }
 
 
@@ -48,11 +49,17 @@ def tree(tmp_path: Path) -> Path:
     folder = tmp_path / 'a "$(touch mark)" it\'s'
     programs = folder / ".venv/bin"
     programs.mkdir(parents=True)
-    for name in ("Makefile", "requirements.txt", "requirements-serve.txt", "requirements-dev.txt"):
+    for name in (
+        "Makefile",
+        "requirements.txt",
+        "requirements-serve.txt",
+        "requirements-sweep.txt",
+        "requirements-dev.txt",
+    ):
         shutil.copy(ROOT / name, folder)
     for name in ("python", "dvc", "ruff", "mypy"):
         write_program(programs / name)
-    for name in ("installed", "installed-serve", "installed-dev"):
+    for name in ("installed", "installed-serve", "installed-sweep", "installed-dev"):
         (folder / ".venv" / name).touch()
     (folder / "dvc.yaml").touch()
     for command in (["init", "--quiet"], ["add", "dvc.yaml"]):
@@ -140,7 +147,7 @@ def test_a_python_is_taken_by_its_name_whatever_the_name(tree: Path) -> None:
 
 
 def test_without_values_a_target_says_which_it_needs(tree: Path) -> None:
-    needed = {"predict": "IMAGE", "storage": "URL", "card": "VERSION", "rollback": "STAGE"}
+    needed = {"predict": "IMAGE", "storage": "URL", "card": "VERSION", "rollback": "STAGE", "sweep": "SWEEP"}
     for target, name in needed.items():
         assert f"{name}=" in make(tree, target, exit_code=2)
     for given in ("VERSION=v1.0.0", "STAGE=prod"):

@@ -1,0 +1,52 @@
+"""What became of each trial of a sweep at a commit: kept in DVC's temporary folder after each trial that ends."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stages.files import replacing
+from tools import ROOT
+
+FOLDER = ROOT / ".dvc/tmp/sweeps"
+
+Key = tuple[int, int]  # number of the candidate, seed
+
+
+class Outcome(BaseModel):
+    """What became of a trial."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    ended: Literal["finished", "stopped", "failed", ""] = ""  # empty: not ended, and to be run again
+    changes: dict[str, Any]  # of the candidate, by section.name
+    history: list[dict[str, float]] = []  # a row an epoch
+    reason: str = ""  # of a failure, or why the trial has not ended
+    seconds: float | None = None  # of all attempts in this clone
+    node: str = ""
+
+
+def path_of(sweep: str, commit: str) -> Path:
+    return FOLDER / f"{sweep}-{commit[:10]}.json"
+
+
+def load(path: Path) -> dict[Key, Outcome]:
+    """Read a record; an unreadable one counts as none, since all that is finished is on the remote."""
+    try:
+        texts = json.loads(path.read_text(encoding="utf-8"))
+        return {_key(name): Outcome.model_validate(outcome) for name, outcome in texts.items()}
+    except (OSError, ValueError, AttributeError, ValidationError):
+        return {}
+
+
+def save(outcomes: Mapping[Key, Outcome], path: Path) -> None:
+    texts = {f"{number}-s{seed}": outcome.model_dump() for (number, seed), outcome in sorted(outcomes.items())}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(texts), encoding="utf-8")
+
+
+def _key(name: str) -> Key:
+    number, _, seed = name.partition("-s")
+    return int(number), int(seed)

@@ -1,0 +1,124 @@
+"""The git remote and the storage, through which the nodes of a sweep and this clone exchange experiments."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dvc.exceptions import DownloadError
+from dvc.repo import Repo
+from dvc.repo.experiments.refs import ExpRefInfo
+
+from stages import history
+from stages.errors import InputError
+from stages.params import PATH as PARAMS
+from stages.terminal import printable
+from tools import ROOT
+from tools.runs.revision import Revision, git_errors, read, read_lock
+from tools.runs.run import flat
+from tools.storage.configure import try_out
+from tools.storage.store import NAME as STORAGE
+from tools.storage.store import note_folder, open_storage, storage_errors
+from tools.sweep.record import Key
+
+NAME = "origin"
+RUN_FROM = (str(PARAMS), "dvc.yaml", "requirements.txt", "stages", "data")  # what the trials take from the commit
+
+
+def git(*arguments: str) -> str:
+    """Run git here, and return what it prints. Raises `InputError` with the last line of what it says."""
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        raise InputError(f"git {arguments[0]}: {printable(lines[-1])}")
+    return done.stdout.strip()
+
+
+def url() -> str:
+    """Return the address of the git remote, as any folder of this machine can use it."""
+    try:
+        found = git("remote", "get-url", NAME)
+    except InputError:
+        raise InputError(
+            f"this clone has no git remote {NAME}, over which trials share experiments; add one with "
+            f"`git remote add {NAME} URL`"
+        ) from None
+    return str((ROOT / found).resolve()) if (ROOT / found).exists() else found
+
+
+def commit() -> str:
+    """Return the commit here, once the remote has it and takes experiments.
+
+    Raises `InputError` if not, or if what the trials run is not committed.
+    """
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *RUN_FROM)
+    if changed:
+        files = ", ".join(line[3:] for line in changed.splitlines())
+        raise InputError(
+            f"trials run the commit, which differs from {printable(files)} here; commit it, or `git restore`"
+        )
+    found = git("rev-parse", "HEAD")
+    git("fetch", "--quiet", NAME)
+    if not git("for-each-ref", "--contains", found, "--format=%(refname)", f"refs/remotes/{NAME}"):
+        raise InputError(
+            f"{NAME} does not have the commit {found[:10]}, which the trials run; `git push` brings it there"
+        )
+    git("push", "--quiet", "--dry-run", NAME, f"{found}:{ExpRefInfo(found, 'sweep')}")
+    return found
+
+
+def storage() -> str:
+    """Try the storage out, and return its folder, or nothing if it is not a folder."""
+    with git_errors(ROOT), Repo(str(ROOT)) as repo:
+        opened = open_storage(repo)
+        try_out(opened)
+        return str(Path(opened.path).parents[1]) if note_folder(opened) else ""
+
+
+def author() -> dict[str, str]:
+    """Return who runs the sweep, as variables for git; empty where git does not know it."""
+    found: dict[str, str] = {}
+    for variable, setting in (("NAME", "user.name"), ("EMAIL", "user.email")):
+        done = subprocess.run(["git", "config", setting], cwd=ROOT, capture_output=True, text=True, check=False)
+        if value := os.environ.get(f"GIT_AUTHOR_{variable}") or done.stdout.strip():
+            found |= {f"GIT_{role}_{variable}": value for role in ("AUTHOR", "COMMITTER")}
+    return found
+
+
+class Experiment(NamedTuple):
+    """An experiment on the remote."""
+
+    commit: str
+    params: dict[str, Any]  # that the stages ran with, by section.name
+    history: list[dict[str, float]]
+
+
+def experiments(sweep: str, commit: str) -> dict[Key, Experiment]:
+    """Fetch the experiments of a sweep that the remote has, whoever ran them, by number and seed."""
+    pattern = str(ExpRefInfo(commit, f"{sweep}-*"))
+    git("fetch", "--quiet", NAME, f"+{pattern}:{pattern}")
+    found: dict[Key, Experiment] = {}
+    for line in git("for-each-ref", "--format=%(objectname) %(refname)", pattern).splitlines():
+        sha, _, ref = line.partition(" ")
+        name = ref.rpartition("/")[2]
+        if numbers := re.fullmatch(rf"{re.escape(sweep)}-(\d+)-s(\d+)", name):
+            revision = Revision(name, sha, str(ROOT))
+            params = flat(read_lock(revision).params)
+            rows: Any = read(revision, history.PATH, history.parse).to_dict("records")
+            found[int(numbers[1]), int(numbers[2])] = Experiment(sha, params, rows)
+    return found
+
+
+def pull(experiments: Iterable[Experiment]) -> None:
+    """Get the data of experiments from the storage into the cache here."""
+    with storage_errors(), git_errors(ROOT), Repo(str(ROOT)) as repo:
+        # At another commit DVC would look for a storage with a relative path at the root of the file system.
+        here = {"remote": {STORAGE: dict(repo.config["remote"].get(STORAGE, {}))}}
+        try:
+            repo.fetch(revs=[experiment.commit for experiment in experiments], config=here)
+        except DownloadError as error:
+            raise InputError(
+                f"{error.amount:,} files of the experiments are not pulled from the storage; run the same command again"
+            ) from None

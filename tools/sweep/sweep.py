@@ -1,0 +1,231 @@
+"""Run a sweep: many trainings on this machine or on a Ray cluster, each an experiment of DVC: `make sweep`."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+# Before Ray is imported: it reports nothing to its makers, and writes no logs in formats that nobody reads here.
+os.environ |= {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
+from stages.errors import InputError, one_line_errors
+from stages.params import Params, load_params
+from tools import ROOT, cores, make_parser
+from tools.runs.run import flat
+from tools.sweep import candidates, record, remote, specification, table
+from tools.sweep.candidates import Trial, trials_of, with_changes
+from tools.sweep.progress import Progress
+from tools.sweep.record import Key, Outcome
+from tools.sweep.search import MODES, Tpe
+from tools.sweep.specification import SEED, Sweep
+from tools.sweep.trial import DvcTrial, Job
+
+ATTEMPTS = 20  # more of a trial, after its node, the git remote or the storage was lost
+PAUSE = 15.0  # seconds before an attempt that met none of them ends
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("file", type=Path, help="the sweep, such as sweeps/rate.yaml")
+    parser.add_argument("--ray", help="address of a running cluster that this machine is part of, such as host:6379")
+    arguments = parser.parse_args()
+    name, base = specification.name_of(arguments.file), load_params()
+    sweep = specification.load(arguments.file, base)
+    job = make_job(name, sweep, base)
+    path = record.path_of(name, job.commit)
+    outcomes = merged(name, sweep, base, record.load(path), remote.experiments(name, job.commit))
+    if waiting_of(sweep, outcomes) or is_open(sweep, outcomes):
+        with cluster(arguments.ray):
+            run(sweep, job, outcomes, path)
+    finished = remote.experiments(name, job.commit)
+    outcomes = merged(name, sweep, base, outcomes, finished)
+    if finished:
+        remote.pull(finished.values())
+    print(table.write(name, sweep, job.commit, outcomes))
+
+
+def make_job(name: str, sweep: Sweep, base: Params) -> Job:
+    """Collect what all trials share, and check that the git remote and the storage can be used."""
+    return Job(
+        name=name,
+        commit=remote.commit(),
+        url=remote.url(),
+        params=base,
+        storage=remote.storage(),
+        author=remote.author(),
+        cpus=sweep.cpus,
+        pause=PAUSE,
+    )
+
+
+def merged(
+    name: str,
+    sweep: Sweep,
+    base: Params,
+    recorded: Mapping[Key, Outcome],
+    finished: Mapping[Key, remote.Experiment],
+) -> dict[Key, Outcome]:
+    """Join what is recorded here with the experiments on the remote, which count as done.
+
+    Raises `InputError` if an experiment has the name of a trial and other parameters.
+    """
+    planned = dict(enumerate(candidates.known(sweep)))
+    outcomes = {
+        key: outcome
+        for key, outcome in recorded.items()
+        if outcome.ended != "finished" and outcome.changes == planned.get(key[0], outcome.changes)
+    }
+    for key, experiment in finished.items():
+        number, seed = key
+        if seed >= sweep.seeds or (planned and number not in planned):
+            continue  # of a larger sweep of this name
+        changes = planned.get(number) or {each: experiment.params[each] for each in sweep.change}
+        expected = flat(with_changes(base, {**changes, SEED: seed}).model_dump())
+        if expected != experiment.params:
+            experiment_name = f"{name}-{number}-s{seed}"
+            differing = ", ".join(
+                f"{each} is {experiment.params.get(each)} there, expected {value}"
+                for each, value in expected.items()
+                if value != experiment.params.get(each)
+            )
+            raise InputError(
+                f"{remote.NAME} has an experiment {experiment_name} with other parameters: {differing}; rename the "
+                f"sweep's file, or remove it with `dvc exp remove --git-remote {remote.NAME} {experiment_name}`"
+            )
+        known = recorded.get(key)
+        outcomes[key] = Outcome(
+            ended="finished", changes=dict(changes), history=experiment.history,
+            seconds=known.seconds if known else None, node=known.node if known else "",
+        )  # fmt: skip
+    return outcomes
+
+
+def waiting_of(sweep: Sweep, outcomes: Mapping[Key, Outcome]) -> list[Trial]:
+    """List the trials of known candidates that have not ended."""
+    known = dict(enumerate(candidates.known(sweep))) or {
+        number: outcome.changes for (number, _), outcome in outcomes.items()
+    }
+    return [
+        trial
+        for number, changes in sorted(known.items())
+        for trial in trials_of(sweep, number, changes)
+        if (number, trial.seed) not in outcomes or not outcomes[number, trial.seed].ended
+    ]
+
+
+def is_open(sweep: Sweep, outcomes: Mapping[Key, Outcome]) -> bool:
+    """Tell whether TPE is to suggest more candidates."""
+    return sweep.search == "tpe" and len({number for number, _ in outcomes}) < (sweep.trials or 0)
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """Start Ray on this machine for the block, or connect to a cluster."""
+    packages = [str(ROOT / name) for name in ("stages", "tools")]
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    try:
+        ray.init(
+            address=address or "local",
+            **(
+                {} if address else {"num_cpus": cores(), "include_dashboard": False, "object_store_memory": 100 * 2**20}
+            ),
+            runtime_env={"py_modules": packages} if address else None,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"Ray at {address}: {' '.join(str(error).split())[:300]}; this machine must be part of the cluster: "
+            f"`.venv/bin/ray start --address={address} --num-cpus=0`"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run(sweep: Sweep, job: Job, outcomes: MutableMapping[Key, Outcome], path: Path) -> None:
+    """Run the trials that have not ended, and note what becomes of each."""
+    waiting = waiting_of(sweep, outcomes)
+    numbers = {number for number, _ in outcomes}
+    if sweep.search == "tpe":
+        values: dict[int, dict[int, float | None]] = {}
+        count = len(waiting) + ((sweep.trials or 0) - len(numbers)) * sweep.seeds
+        search = Tpe(sweep, waiting, values, next_number=max(numbers, default=-1) + 1)
+        for (number, seed), outcome in outcomes.items():
+            if outcome.ended:
+                search.learn(number, seed, outcome.changes, value_of(sweep, outcome))
+        space: dict[str, Any] = {}
+        config = tune.TuneConfig(search_alg=search, scheduler=scheduler(sweep, job, outcomes), num_samples=count)
+    else:
+        count = len(waiting)
+        space = {"trial": tune.grid_search([asdict(trial) for trial in waiting])}
+        config = tune.TuneConfig(scheduler=scheduler(sweep, job, outcomes))
+    total = sum(outcome.ended != "" for outcome in outcomes.values()) + count
+    progress = Progress(job.name, sweep, outcomes, total, path)
+    print(
+        f"{count:,} of {total:,} trials are to run, with {sweep.cpus} of "
+        f"{ray.cluster_resources().get('CPU', 0):.0f} CPUs each"
+    )
+    resources = {"cpu": sweep.cpus, "memory": sweep.memory * 1e9}
+    with tempfile.TemporaryDirectory() as folder:
+        tune.Tuner(
+            tune.with_resources(tune.with_parameters(DvcTrial, job=job), resources),
+            param_space=space,
+            tune_config=config,
+            run_config=tune.RunConfig(
+                name=job.name,
+                storage_path=folder,
+                callbacks=[progress],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=ATTEMPTS),
+                verbose=0,
+            ),
+        ).fit()
+
+
+def value_of(sweep: Sweep, outcome: Outcome) -> float | None:
+    """Return the metric of a trial at its last epoch; None if it failed."""
+    return outcome.history[-1][sweep.metric] if outcome.history and outcome.ended != "failed" else None
+
+
+def scheduler(sweep: Sweep, job: Job, outcomes: Mapping[Key, Outcome]) -> ASHAScheduler | None:
+    """Make the scheduler that stops trials early. It knows the epochs of the trials that ended before."""
+    if sweep.early_stopping == "none":
+        return None
+    epochs = sweep.change.get("train.epochs", job.params.train.epochs)
+    most = max(specification.some_values(epochs))
+    asha = ASHAScheduler(
+        time_attr="epoch",
+        metric=sweep.metric,
+        mode=MODES[sweep.direction],
+        max_t=max(most, sweep.early_stopping.grace_period),
+        grace_period=sweep.early_stopping.grace_period,
+        reduction_factor=sweep.early_stopping.reduction_factor,
+        stop_last_trials=False,
+    )
+    for key, outcome in outcomes.items():
+        earlier: Any = SimpleNamespace(trial_id=str(key))
+        asha.on_trial_add(None, earlier)
+        for row in outcome.history:
+            asha.on_trial_result(None, earlier, row)
+    return asha
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

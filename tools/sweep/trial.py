@@ -1,0 +1,291 @@
+"""A trial as Ray runs it on a node: `dvc exp run` in a working copy of its own, and the push of its experiment."""
+
+import configparser
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from dvc.repo.experiments.refs import ExpRefInfo
+from pydantic import ValidationError
+from ray import tune
+
+from stages import history
+from stages.errors import InputError
+from stages.params import Params
+from stages.terminal import printable
+from tools.storage.store import NAME
+from tools.sweep import node
+from tools.sweep.candidates import Trial, with_changes
+
+# Runs a command on some cores, and kills it with all that it started once the other end of standard input has died.
+GUARD = """
+import os, signal, subprocess, sys, threading
+if sys.argv[1]:
+    os.sched_setaffinity(0, map(int, sys.argv[1].split(",")))
+def end():
+    os.read(0, 1)
+    os.killpg(0, signal.SIGKILL)
+threading.Thread(target=end, daemon=True).start()
+os._exit(subprocess.run(sys.argv[2:], stdin=subprocess.DEVNULL).returncode % 256)
+"""
+
+# Errors of a stage that another attempt would meet again.
+FINAL = ("training diverged", "params.yaml:")
+POLL = 0.2  # seconds between two looks at a running training
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials of a sweep share."""
+
+    name: str  # of the sweep
+    url: str  # of the git remote
+    commit: str
+    params: Params  # of the commit
+    storage: str  # the storage, if it is a folder; empty for others, which have a URL
+    author: Mapping[str, str]  # as variables for git
+    cpus: int  # of a trial
+    pause: float  # seconds before an attempt fails for want of storage or git remote
+
+    def experiment(self, trial: Trial) -> str:
+        return f"{self.name}-{trial.ending}"
+
+    def ref(self, trial: Trial) -> str:
+        """Name the reference of a trial's experiment in git."""
+        return str(ExpRefInfo(self.commit, self.experiment(trial)))
+
+
+class LostError(Exception):
+    """What a trial needs of the node, the git remote or the storage is not there now; another attempt may find it."""
+
+
+class DvcTrial(tune.Trainable):
+    """Reports the rows of history.csv, one a step, while `dvc exp run` trains.
+
+    The last step ends when the experiment is pushed. It reports `ended`: the experiment is "finished", or "failed" for
+    a reason that every attempt would meet.
+    """
+
+    def setup(self, config: dict[str, Any], job: Job) -> None:
+        self.job = job
+        self.trial = Trial(**config["trial"])
+        self.node = node.folder(job.url)
+        self.name = job.experiment(self.trial)
+        self.copy = self.node / "trials" / self.name
+        self.process: subprocess.Popen[bytes] | None = None
+        self.reported = 0
+        self.cores = node.Cores()
+
+    def step(self) -> dict[str, Any]:
+        try:
+            if self.process is None:
+                try:
+                    params = with_changes(self.job.params, self.trial.overrides)
+                except ValidationError as invalid:
+                    return failed("; ".join(_clause(error) for error in invalid.errors(include_url=False)))
+                self.epochs = params.train.epochs
+                process = self.start()
+                if process is None:
+                    return finished(self.history())
+                self.process = process
+            return self.wait(self.process)
+        except LostError:
+            self.cleanup()
+            time.sleep(self.job.pause)
+            raise
+
+    def start(self) -> subprocess.Popen[bytes] | None:
+        """Start the training, unless the remote has the experiment."""
+        self.cores.take(self.job.cpus)
+        self.clone()
+        if self.fetched():
+            return None
+        self.prepare()
+        self.before = self.signature()
+        return self.run("dvc", "exp", "run", "--pull", "--name", self.name, *self.settings())
+
+    def wait(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+        """Wait for the next epoch but the last, or for the end."""
+        while True:
+            code = process.poll()
+            if self.signature() != self.before:
+                with suppress(InputError):  # DVC removes the file and links it again
+                    rows: Any = history.load(self.copy / history.PATH).to_dict("records")
+                    if self.reported < min(len(rows), self.epochs - 1):
+                        self.reported += 1
+                        return rows[self.reported - 1]
+            if code is not None:
+                break
+            time.sleep(POLL)
+        if code:
+            return self.fail(code)
+        self.process = None
+        self.push()
+        return finished(self.history())
+
+    def clone(self) -> None:
+        """Make the working copy at the sweep's commit, from the node's mirror of the git remote."""
+        mirror = self.node / "git"
+        with node.locked(self.node / "git.lock"):
+            if not mirror.exists():
+                with tempfile.TemporaryDirectory(dir=self.node) as unfinished:
+                    self.git("clone", "--quiet", "--bare", self.job.url, f"{unfinished}/git", folder=self.node)
+                    Path(unfinished, "git").rename(mirror)
+            if self.git("cat-file", "-e", self.job.commit, folder=mirror, check=False).returncode:
+                self.git("fetch", "--quiet", "origin", self.job.commit, folder=mirror)
+        copy = self.copy
+        shutil.rmtree(copy, ignore_errors=True)  # of an attempt that was killed
+        self.git("clone", "--quiet", "--shared", "--no-checkout", str(mirror), str(copy), folder=self.node)
+        self.git("checkout", "--quiet", "--detach", self.job.commit)
+        self.git("remote", "set-url", "origin", self.job.url)
+        settings = configparser.ConfigParser()
+        settings["core"] = {"analytics": "false"}
+        settings["cache"] = {"dir": str(self.node / "cache"), "type": "reflink,hardlink,copy"}
+        if self.job.storage:
+            settings[f"'remote \"{NAME}\"'"] = {"url": self.job.storage}
+        with (copy / ".dvc/config.local").open("w", encoding="utf-8") as file:
+            settings.write(file)
+        checkpoints = self.node / "checkpoints"
+        checkpoints.mkdir(exist_ok=True)
+        (copy / ".dvc/tmp").mkdir(exist_ok=True)
+        (copy / ".dvc/tmp/checkpoints").symlink_to(checkpoints)
+
+    def fetched(self) -> bool:
+        """Fetch the experiment if the remote has it, whoever ran it."""
+        ref = self.job.ref(self.trial)
+        if not self.git("ls-remote", "origin", ref).stdout:
+            return False
+        self.git("fetch", "--quiet", "origin", f"{ref}:{ref}")
+        return True
+
+    def prepare(self) -> None:
+        """Make the data, or get them from the storage, unless another trial of this node has done it."""
+        of = self.trial.overrides
+        changed = {name: value for name, value in of.items() if name.startswith("prepare.")}
+        key = re.sub(r"\W+", "-", json.dumps([self.job.commit, changed]))
+        done = self.node / "prepared" / key.strip("-")
+        with node.locked(self.node / "prepared.lock"):
+            if not done.exists():
+                process = self.run("dvc", "exp", "run", "--pull", "--name", "prepared", *self.settings(), "prepare")
+                if code := process.wait():
+                    raise LostError(self.reason(code))
+                done.parent.mkdir(exist_ok=True)
+                done.touch()
+
+    def push(self) -> None:
+        """Push the data, then the experiment, so that whoever finds the experiment finds its data."""
+        process = self.run("dvc", "push")
+        if code := process.wait():
+            raise LostError(f"the storage did not take the data: {self.reason(code)}")
+        ref = self.job.ref(self.trial)
+        pushed = self.git("push", "--quiet", "origin", f"{ref}:{ref}", check=False)
+        if pushed.returncode and not self.pushed_by_another():
+            raise LostError(f"the git remote did not take the experiment: {_last_line(pushed.stderr)}")
+
+    def pushed_by_another(self) -> bool:
+        """Tell whether the remote has the experiment already; take it in place of this one."""
+        ref = self.job.ref(self.trial)
+        found = self.git("fetch", "--quiet", "origin", f"+{ref}:{ref}", check=False)
+        return found.returncode == 0
+
+    def fail(self, code: int) -> dict[str, Any]:
+        reason = self.reason(code)
+        if reason.startswith(FINAL):
+            return failed(reason)
+        raise LostError(reason)
+
+    def reason(self, code: int) -> str:
+        """Say in one line why a command failed: the error of a stage, or else of DVC."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        errors = [line for line in lines if line.lower().startswith("error: ")]
+        if not errors:
+            ended = f"it ended by signal {-code}" if code < 0 else f"its exit code is {code}"
+            return f"{ended}; {self.log} on {os.uname().nodename} has its output"
+        return printable(errors[0].partition(": ")[2])
+
+    def settings(self) -> list[str]:
+        """Give the trial's parameters as arguments of `dvc exp run`."""
+        changes = self.trial.overrides
+        return [each for name, value in changes.items() for each in ("--set-param", f"{name}={json.dumps(value)}")]
+
+    def signature(self) -> tuple[int, int] | None:
+        """Tell one history.csv in the working copy from another: the commit's is there at first."""
+        try:
+            found = (self.copy / history.PATH).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def history(self) -> pd.DataFrame:
+        """Read the history of the finished experiment."""
+        text = self.git("show", f"{self.job.ref(self.trial)}:{history.PATH.as_posix()}").stdout
+        return history.parse(text, f"{history.PATH} of {self.name}")
+
+    def run(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command in the working copy, on the trial's cores, so that it ends with this process."""
+        self.log = self.node / "logs" / f"{self.name}.log"
+        self.log.parent.mkdir(exist_ok=True)
+        with self.log.open("w") as file:
+            return subprocess.Popen(
+                [sys.executable, "-c", GUARD, ",".join(map(str, self.cores.numbers)), *command],
+                cwd=self.copy, env=self.environment(), stdin=subprocess.PIPE, stdout=file, stderr=file,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def git(self, *arguments: str, folder: Path | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder or self.copy,
+            env=self.environment(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if check and done.returncode:
+            raise LostError(f"git {arguments[0]}: {_last_line(done.stderr)}")
+        return done
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables of commands: none of git's or DVC's, and no import from elsewhere than the copy."""
+        own = {
+            name: value for name, value in os.environ.items() if not name.startswith(("GIT_DIR", "GIT_WORK", "DVC_"))
+        }
+        own.pop("PYTHONPATH", None)
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return own | {"PATH": programs, "GIT_TERMINAL_PROMPT": "0"} | dict(self.job.author)
+
+    def cleanup(self) -> None:
+        """End what runs, and remove the working copy."""
+        if self.process is not None and self.process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self.process = None
+        shutil.rmtree(self.copy, ignore_errors=True)
+        self.cores.release()
+
+
+def finished(rows: pd.DataFrame) -> dict[str, Any]:
+    return {**rows.to_dict("records")[-1], "ended": "finished", tune.result.DONE: True}
+
+
+def failed(reason: str) -> dict[str, Any]:
+    return {"ended": "failed", "reason": reason, tune.result.DONE: True}
+
+
+def _clause(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    return str(error["ctx"]["error"]) if error["type"] == "value_error" else f"{name}: {error['msg']}"
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return printable(lines[-1].strip()) if lines else "no message"
