@@ -1,4 +1,4 @@
-"""Fixtures of all tests, and the summary of `make test-faults`."""
+"""Fixtures of all tests, and the summary of `make test-faults` and `make test-sweep`."""
 
 import os
 import shutil
@@ -107,12 +107,12 @@ def releases(released: Clone, tmp_path: Path) -> Clone:
     return Clone(tmp_path / "releases" / "clone")
 
 
-# The summary of `make test-faults`
+# The summary of `make test-faults` and `make test-sweep`
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Skip the slow tests unless `make test-team` sets TEAM or `make test-faults` sets FAULTS to all or sample."""
-    needed = {"faults": "FAULTS", "team": "TEAM"}.get(collection_path.name)
+    """Skip the slow tests unless their task sets TEAM, or FAULTS or SWEEPS to all or sample."""
+    needed = {"cluster": "SWEEPS", "faults": "FAULTS", "team": "TEAM"}.get(collection_path.name)
     return True if needed and collection_path.is_dir() and needed not in os.environ else None
 
 
@@ -129,7 +129,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                 if report.when == "call":
                     made[kind] += (number or [1])[0]
                     withstood[kind] += (number or [1])[0] * report.passed
-    if made and "FAULTS" in os.environ:
+    if made and {"FAULTS", "SWEEPS"} & os.environ.keys():
         terminalreporter.section("faults survived")
         for kind, count in sorted(made.items()):
             terminalreporter.write_line(f"{kind}: {withstood[kind]:,} of {count:,}")

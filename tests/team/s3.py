@@ -1,4 +1,4 @@
-"""An S3 server on loopback. It checks keys, and can refuse objects."""
+"""An S3 server, on loopback if nothing else is said. It checks keys, and can refuse objects."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ ROOT = {"aws_access_key_id": "root", "aws_secret_access_key": "root"}
 
 
 class Server:
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, host: str, port: int) -> None:
+        self.url = f"http://{host}:{port}"
         self.s3 = boto3.client("s3", endpoint_url=self.url, region_name=REGION, **ROOT)
         self.iam = boto3.client("iam", endpoint_url=self.url, region_name=REGION, **ROOT)
 
@@ -69,28 +69,30 @@ class Server:
 
 
 @contextmanager
-def serving(log: Path) -> Iterator[Server]:
-    """Run a server during a `with` block."""
+def serving(
+    log: Path, host: str = "127.0.0.1", on_machine: Callable[..., list[str]] = lambda *command: list(command)
+) -> Iterator[Server]:
+    """Run a server during a `with` block, on another machine if a function gives the command that runs one there."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)],
+            on_machine(sys.executable, "-m", "moto.server", "--host", host, "--port", str(port)),
             env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             stdout=file, stderr=file,
         )  # fmt: skip
     try:
         deadline = time.monotonic() + 60
-        while not answers(port):
+        while not answers(host, port):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        yield Server(port)
+        yield Server(host, port)
     finally:
         process.terminate()
         process.wait()
 
 
-def answers(port: int) -> bool:
+def answers(host: str, port: int) -> bool:
     with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
+        return client.connect_ex((host, port)) == 0

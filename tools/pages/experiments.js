@@ -27,11 +27,15 @@ const columns = [
   ...runs.params.map(({ name, shown }, place) => ({ name, label: labelOf(name), form: "plain", shown, isParameter: true, of: (run) => run.params[place] })),
   { name: "test images", form: "plain", shown: runs.sets > 1, of: (run) => run.tested },
   { name: "kind", form: "plain", shown: false, of: (run) => run.kind },
+  { name: "reason", form: "plain", shown: true, of: (run) => run.reason },
   { name: "commit", form: "plain", shown: false, of: (run) => run.commit },
   { name: "based on", form: "plain", shown: false, of: (run) => run.subject },
   { name: "author", form: "plain", shown: false, of: (run) => run.author },
-];
-const accuracy = columns[1];
+].filter(({ isParameter, of }) => isParameter || runs.rows.some((run) => of(run) != null && of(run) !== ""));
+// The first metric decides which runs are better: higher ones, unless the page says lower ones.
+const objective = columns.find(({ name }) => name === runs.metrics[0].name);
+const better = (one, other) => (runs.lower ? 1 : -1) * (objective.of(one) - objective.of(other));
+const compared = runs.rows.filter((run) => run.set === 0 && objective.of(run) != null);
 const seed = columns.find(({ name }) => name === "train.seed");
 runs.rows.forEach((run, place) => {
   run.place = place;
@@ -86,7 +90,10 @@ function items() {
     };
     const name = ({ members }) => members[0].name;
     const read = state.sort.name === "name" ? name : value;
-    rows.sort((one, other) => (state.down ? -1 : 1) * compare(read(one), read(other)));
+    rows.sort((one, other) => {
+      const [a, b] = [read(one), read(other)];
+      return (state.down && a != null && b != null ? -1 : 1) * compare(a, b); // what has no value comes last
+    });
   }
   return { rows, found };
 }
@@ -105,7 +112,7 @@ function cell(column, members) {
     const form = column.form === "count" ? (value) => value.toFixed(1) : FORMS[column.form];
     td.append(form(mean(values)), make("small", { textContent: ` ± ${form(deviation(values))}` }));
   }
-  const interval = members.length === 1 && column === accuracy && members[0].interval;
+  const interval = members.length === 1 && column === objective && members[0].interval;
   if (interval) td.append(make("small", { textContent: ` ${(100 * interval[0]).toFixed(2)}–${(100 * interval[1]).toFixed(2)}`, title: "95% interval" }));
   return td;
 }
@@ -188,6 +195,8 @@ function showChosen() {
   $("#ready").hidden = !ready;
   if (ready) $("#ready a").href = ready;
   $("#choose-two").hidden = isPair;
+  $("#take").hidden = chosen.length !== 1 || !chosen[0].command;
+  $("#take-command").textContent = chosen[0]?.command ?? "";
   if (isPair) {
     $("#command").textContent = `make compare REV=${quote(revision(chosen[0]))} REV2=${quote(revision(chosen[1]))}`;
     const apart = chosen[0].set !== chosen[1].set;
@@ -209,7 +218,7 @@ function showChosen() {
 }
 
 function drawCurves() {
-  const best = runs.rows.filter((run) => run.set === 0).toSorted((one, other) => other.metrics[0] - one.metrics[0]).slice(0, 5);
+  const best = compared.toSorted(better).slice(0, 5);
   const drawn = state.chosen.length ? state.chosen : best;
   $("#curves-title").textContent = state.chosen.length ? "Curves of the chosen runs" : `Curves of the best ${drawn.length}, until you choose others`;
   for (const [quantity, chart] of Object.entries(charts)) {
@@ -232,9 +241,9 @@ const svg = (tag, attributes, text) => {
 
 // Place the values of an axis between 0, below, and 1, above.
 function scaleOf(column) {
-  const values = [...new Set(runs.rows.filter((run) => run.set === 0).map(column.of).filter((value) => value != null && value !== ""))];
+  const values = [...new Set(compared.map(column.of).filter((value) => value != null && value !== ""))];
   const numbers = values.every((value) => typeof value === "number");
-  if (!numbers || (values.length <= 12 && column !== accuracy)) {
+  if (!numbers || (values.length <= 12 && column !== objective)) {
     const ordered = values.toSorted(compare);
     const place = new Map(ordered.map((value, at) => [value, ordered.length > 1 ? at / (ordered.length - 1) : 0.5]));
     column.scale = (value) => place.get(value) ?? -1;
@@ -249,23 +258,23 @@ function scaleOf(column) {
 const HEIGHT = 320, TOP = 40, GAP = 130, LEFT = 70;
 
 function drawParallel(all) {
-  const found = all.filter((run) => run.set === 0);
-  const differs = ({ of }) => new Set(runs.rows.filter((run) => run.set === 0).map(of)).size > 1;
-  const axes = [...columns.filter((column) => column.isParameter && column.shown && differs(column)), accuracy];
+  const found = all.filter((run) => compared.includes(run));
+  const differs = ({ of }) => new Set(compared.map(of)).size > 1;
+  const axes = [...columns.filter((column) => column.isParameter && column.shown && differs(column)), objective];
   const picture = $("#parallel");
   const width = LEFT + (axes.length - 1) * GAP + 110;
   for (const [name, value] of Object.entries({ width, height: HEIGHT + TOP + 30, viewBox: `0 0 ${width} ${HEIGHT + TOP + 30}` })) picture.setAttribute(name, value);
   const y = (column, run) => TOP + HEIGHT * (1 - column.scale(column.of(run)));
   axes.forEach((axis) => axis.scale ?? scaleOf(axis));
   const parts = [];
-  const ordered = found.toSorted((one, other) => one.metrics[0] - other.metrics[0]);
+  const ordered = found.toSorted((one, other) => better(other, one));
   const rank = new Map(ordered.map((run, at) => [run, ordered.length > 1 ? at / (ordered.length - 1) : 1]));
   for (const run of [...ordered.filter((each) => !state.chosen.includes(each)), ...state.chosen.filter((each) => rank.has(each))]) {
     const points = axes.map((axis, at) => [LEFT + at * GAP, y(axis, run)]).filter(([, height]) => height <= TOP + HEIGHT);
     const at = state.chosen.indexOf(run);
     const colour = at >= 0 ? COLOURS[at % COLOURS.length] : `color-mix(in srgb, rgb(var(--blue)) ${100 * rank.get(run)}%, rgb(var(--orange)))`;
     const path = svg("path", { d: `M${points.map((point) => point.join(",")).join("L")}`, style: `stroke: ${colour}; opacity: ${at >= 0 ? 1 : Math.max(0.15, Math.min(0.8, 40 / found.length))}`, class: at >= 0 ? "is-chosen" : "" });
-    path.append(svg("title", {}, `${run.name}: ${FORMS.percent(run.metrics[0])}`));
+    path.append(svg("title", {}, `${run.name}: ${FORMS[objective.form](objective.of(run))}`));
     parts.push(path);
   }
   axes.forEach((axis, at) => {
@@ -273,7 +282,7 @@ function drawParallel(all) {
     parts.push(svg("line", { class: "axis", x1: x, x2: x, y1: TOP, y2: TOP + HEIGHT }));
     parts.push(svg("text", { x, y: 16, "text-anchor": "middle" }, short(axis.label ?? axis.name, 18)));
     for (const tick of axis.ticks) {
-      parts.push(svg("text", { class: "tick", x: x + 6, y: TOP + HEIGHT * (1 - axis.scale(tick)) + 4 }, axis === accuracy ? FORMS.percent(tick) : typeof tick === "number" ? String(Number(tick.toPrecision(4))) : short(String(tick), 14)));
+      parts.push(svg("text", { class: "tick", x: x + 6, y: TOP + HEIGHT * (1 - axis.scale(tick)) + 4 }, axis === objective ? FORMS[objective.form](tick) : typeof tick === "number" ? String(Number(tick.toPrecision(4))) : short(String(tick), 14)));
     }
     const brush = state.brushes.get(axis);
     if (brush) parts.push(svg("rect", { class: "brush", x: x - 7, width: 14, y: TOP + HEIGHT * (1 - brush[1]), height: HEIGHT * (brush[1] - brush[0]) }));

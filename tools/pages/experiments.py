@@ -105,7 +105,7 @@ def images_of(entry: Entry) -> int:
 def table(entries: Sequence[Entry]) -> dict[str, Any]:
     """Collect what the page's table shows. Values are in the order of the columns."""
     names = sorted({name for entry in entries for name in entry.params})
-    varying = [name for name in names if len({_text(entry.params.get(name)) for entry in entries}) > 1]
+    varying = [name for name in names if len({text(entry.params.get(name)) for entry in entries}) > 1]
     code: dict[object, int] = {}
     sets = list(by_test_set(entries))
     return {
@@ -124,7 +124,7 @@ def table(entries: Sequence[Entry]) -> dict[str, Any]:
                 "interval": interval(entry),
                 "set": sets.index(_test_set(entry)),
                 "tested": tested_on(entry),
-                "params": [_plain(entry.params.get(name)) for name in names],
+                "params": [plain(entry.params.get(name)) for name in names],
                 "candidate": code.setdefault(_candidate(entry), len(code)),
                 "history": {
                     f"{part}_{quantity}": entry.history[f"{part}_{quantity}"].round(5).tolist()
@@ -139,7 +139,7 @@ def table(entries: Sequence[Entry]) -> dict[str, Any]:
 
 def _candidate(entry: Entry) -> object:
     """Return what the seeds of one candidate share: all parameters but the seed, code, requirements and data."""
-    return frozenset((name, _text(value)) for name, value in entry.params.items() if name != SEED), entry.made_of
+    return frozenset((name, text(value)) for name, value in entry.params.items() if name != SEED), entry.made_of
 
 
 def _value(entry: Entry, field: str) -> float | None:
@@ -160,12 +160,12 @@ def interval(entry: Entry) -> tuple[float, float] | None:
     return round(low, 6), round(high, 6)
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Return a parameter as the page sorts and shows it: a number, or its text."""
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else _text(value)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else text(value)
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
     return "" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)
 
 

@@ -116,10 +116,13 @@ def context(subject: Subject) -> dict[str, Any]:
     }
 
 
-def templates(*, escape_html: bool) -> Environment:
-    """Make the environment of the templates. It escapes all markup in texts from files, for HTML or for Markdown."""
+def templates(*folders: Path, escape_html: bool) -> Environment:
+    """Make the environment of the templates here and in other folders.
+
+    It escapes all markup in texts from files, for HTML or for Markdown.
+    """
     made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([Path(__file__).parent, *folders]),
         autoescape=escape_html,  # noqa: S701 - `plain` escapes for Markdown
         finalize=None if escape_html else plain,
         undefined=StrictUndefined,

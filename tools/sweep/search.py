@@ -12,7 +12,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from tools.sweep.candidates import Trial, rounded, trials_of
-from tools.sweep.specification import Choice, Domain, Integers, LogUniform, Range, Sweep, Uniform
+from tools.sweep.specification import Choice, Domain, Grid, Integers, LogUniform, Range, Sweep, Uniform
 
 MODES = {"maximize": "max", "minimize": "min"}
 
@@ -82,15 +82,15 @@ def _distribution(domain: Domain) -> Any:
             return optuna.distributions.FloatDistribution(low, high)
         case LogUniform(ends=(low, high)):
             return optuna.distributions.FloatDistribution(low, high, log=True)
-        case Choice(choice=values):
+        case Choice(choice=values) | Grid(grid=values):
             return optuna.distributions.CategoricalDistribution([json.dumps(value) for value in values])
     raise TypeError(domain)
 
 
 def encoded_of(sweep: Sweep, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a candidate's values as Optuna's: of a choice the text, since Optuna knows no lists."""
+    """Return a candidate's values as Optuna's: of a choice the text, because Optuna knows no lists."""
     return {
-        name: json.dumps(changes[name]) if isinstance(domain, Choice) else changes[name]
+        name: json.dumps(changes[name]) if isinstance(domain, Choice | Grid) else changes[name]
         for name, domain in sweep.varied.items()
     }
 

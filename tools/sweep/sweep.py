@@ -15,6 +15,7 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # of a failed trial
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 
@@ -26,7 +27,7 @@ from stages.errors import InputError, one_line_errors
 from stages.params import Params, load_params
 from tools import ROOT, cores, make_parser
 from tools.runs.run import flat
-from tools.sweep import candidates, record, remote, specification, table
+from tools.sweep import candidates, page, record, remote, specification, table
 from tools.sweep.candidates import Trial, trials_of, with_changes
 from tools.sweep.progress import Progress
 from tools.sweep.record import Key, Outcome
@@ -56,6 +57,7 @@ def main() -> None:
     if finished:
         remote.pull(finished.values())
     print(table.write(name, sweep, job.commit, outcomes))
+    print(page.write(name, sweep, job.commit, outcomes).as_uri())
 
 
 def make_job(name: str, sweep: Sweep, base: Params) -> Job:

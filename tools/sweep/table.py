@@ -73,18 +73,12 @@ def write(name: str, sweep: Sweep, commit: str, outcomes: Mapping[Key, Outcome])
 
 def markdown(name: str, sweep: Sweep, commit: str, outcomes: Mapping[Key, Outcome]) -> str:
     ordered = candidates(sweep, outcomes)
-    counts = {
-        kind: sum(outcome.ended == kind for outcome in outcomes.values())
-        for kind in ("finished", "stopped", "failed", "")
-    }
-    told = [f"{counts['finished']:,} finished", f"{counts['stopped']:,} stopped early", f"{counts['failed']:,} failed"]
-    told += [f"{counts['']:,} not run: run the same command again"] if counts[""] else []
     seconds = [outcome.seconds for outcome in outcomes.values() if outcome.seconds is not None]
     others = len(outcomes) - len(seconds)
     lines = [
         f"# Sweep {name}",
         "",
-        f"{len(outcomes):,} trials at commit {commit[:10]}: {', '.join(told)}.",
+        f"{counted(commit, outcomes)}.",
         f"Together they took {duration(sum(seconds))} and {sum(seconds) * sweep.cpus / 3600:.2f} reserved CPU hours"
         f"{f', without the {others:,} that others ran' if others else ''}.",
         "",
@@ -92,16 +86,38 @@ def markdown(name: str, sweep: Sweep, commit: str, outcomes: Mapping[Key, Outcom
         "",
     ]
     if ordered and ordered[0].is_whole:
-        best = f"{name}-{ordered[0].number}-s0"
         lines += [
             f"Chosen on validation images: the {'highest' if sweep.direction == 'maximize' else 'lowest'} mean "
             f"{sweep.metric.replace('_', ' ')}. Of several candidates the best one's figure is too good on average; "
             "the test set, which chose nothing, says how good it is.",
             "",
-            f"`dvc exp apply {best}` takes the best.",
+            f"`{command(name, ordered[0])}` takes the best.",
             "",
         ]
     return "\n".join(lines)
+
+
+def counted(commit: str, outcomes: Mapping[Key, Outcome]) -> str:
+    """Count the trials by what became of them."""
+    ended: list[str] = [outcome.ended for outcome in outcomes.values()]
+    kinds = {"finished": "finished", "stopped": "stopped early", "failed": "failed"}
+    told = [f"{ended.count(kind):,} {word}" for kind, word in kinds.items()]
+    told += [f"{ended.count(''):,} not run: run the same command again"] if "" in ended else []
+    return f"{len(outcomes):,} trials at commit {commit[:10]}: {', '.join(told)}"
+
+
+def command(name: str, best: Candidate) -> str:
+    """Return the command that takes a candidate, with its first seed."""
+    return f"dvc exp apply {name}-{best.number}-s0"
+
+
+def interval(sweep: Sweep, values: Sequence[float]) -> str:
+    """Format Student's 95% interval of the mean over seeds; nothing for a single value."""
+    if len(values) < 2:
+        return ""
+    mean, error = statistics.mean(values), statistics.stdev(values) / math.sqrt(len(values))
+    margin = error * student.ppf(0.975, len(values) - 1)
+    return f"{number(sweep, mean - margin)} to {number(sweep, mean + margin)}"
 
 
 def rows(name: str, sweep: Sweep, ordered: Sequence[Candidate]) -> str:
@@ -121,13 +137,7 @@ def rows(name: str, sweep: Sweep, ordered: Sequence[Candidate]) -> str:
         values = candidate.values(sweep.metric)
         cells = [f"{name}-{candidate.number}", *(shown(candidate.changes[each]) for each in varied), len(values)]
         cells += [number(sweep, statistics.mean(values)) if values else ""]
-        if len(values) > 1:
-            deviation = statistics.stdev(values)
-            margin = deviation / math.sqrt(len(values)) * student.ppf(0.975, len(values) - 1)
-            mean = statistics.mean(values)
-            cells += [number(sweep, deviation), f"{number(sweep, mean - margin)} to {number(sweep, mean + margin)}"]
-        else:
-            cells += ["", ""]
+        cells += [number(sweep, statistics.stdev(values)) if len(values) > 1 else "", interval(sweep, values)]
         found.append([*cells, candidate.state])
     return tables.markdown(head, found)
 

@@ -29,16 +29,17 @@ from tools.storage.store import NAME
 from tools.sweep import node
 from tools.sweep.candidates import Trial, with_changes
 
-# Runs a command on some cores, and kills it with all that it started once the other end of standard input has died.
+# Runs a command on some cores. A second process kills all of it once the other end of standard input has died. Ray
+# kills the first one then, but nothing that the first one started.
 GUARD = """
-import os, signal, subprocess, sys, threading
+import os, subprocess, sys
 if sys.argv[1]:
     os.sched_setaffinity(0, map(int, sys.argv[1].split(",")))
-def end():
-    os.read(0, 1)
-    os.killpg(0, signal.SIGKILL)
-threading.Thread(target=end, daemon=True).start()
-os._exit(subprocess.run(sys.argv[2:], stdin=subprocess.DEVNULL).returncode % 256)
+watch = "import os, signal, sys; os.read(0, 1); os.killpg(int(sys.argv[1]), signal.SIGKILL)"
+watcher = subprocess.Popen([sys.executable, "-ISc", watch, str(os.getpid())], start_new_session=True)
+code = subprocess.run(sys.argv[2:], stdin=subprocess.DEVNULL).returncode
+watcher.kill()
+sys.exit(code % 256)
 """
 
 # Errors of a stage that another attempt would meet again.
@@ -239,7 +240,7 @@ class DvcTrial(tune.Trainable):
         self.log.parent.mkdir(exist_ok=True)
         with self.log.open("w") as file:
             return subprocess.Popen(
-                [sys.executable, "-c", GUARD, ",".join(map(str, self.cores.numbers)), *command],
+                [sys.executable, "-ISc", GUARD, ",".join(map(str, self.cores.numbers)), *command],
                 cwd=self.copy, env=self.environment(), stdin=subprocess.PIPE, stdout=file, stderr=file,
                 start_new_session=True,
             )  # fmt: skip

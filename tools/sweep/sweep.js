@@ -1,0 +1,68 @@
+// Learning curves of all trials, and the metric against each parameter that differs.
+
+const WIDE = 360, HIGH = 240, EDGE = { left: 62, right: 14, top: 34, bottom: 34 };
+const ranked = new Map(compared.toSorted((one, other) => better(other, one)).map((run, at) => [run, compared.length > 1 ? at / (compared.length - 1) : 1]));
+const colourOf = (run) => `color-mix(in srgb, rgb(var(--blue)) ${100 * ranked.get(run)}%, rgb(var(--orange)))`;
+const across = (share) => EDGE.left + share * (WIDE - EDGE.left - EDGE.right);
+const down = (share) => HIGH - EDGE.bottom - share * (HIGH - EDGE.top - EDGE.bottom);
+const rounded = (value) => (typeof value === "number" ? String(Number(value.toPrecision(3))) : short(String(value), 12));
+
+function ends(values) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  return { low, high, place: (value) => (high > low ? (value - low) / (high - low) : 0.5) };
+}
+
+function plot(title, below, left, right, vertical, marks) {
+  const picture = svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": title });
+  picture.append(
+    svg("text", { x: EDGE.left, y: 18 }, title),
+    svg("line", { class: "axis", x1: across(0), x2: across(1), y1: down(0), y2: down(0) }),
+    svg("line", { class: "axis", x1: across(0), x2: across(0), y1: down(0), y2: down(1) }),
+    svg("text", { class: "tick", x: across(0), y: HIGH - 10 }, left),
+    svg("text", { class: "tick", x: across(1), y: HIGH - 10, "text-anchor": "end" }, right),
+    svg("text", { class: "tick", x: across(0.5), y: HIGH - 10, "text-anchor": "middle" }, below),
+    svg("text", { class: "tick", x: EDGE.left - 6, y: down(0) + 2, "text-anchor": "end" }, FORMS[objective.form](vertical.low)),
+    ...(vertical.high > vertical.low ? [svg("text", { class: "tick", x: EDGE.left - 6, y: down(1) + 6, "text-anchor": "end" }, FORMS[objective.form](vertical.high))] : []),
+  );
+  for (const [run, mark] of marks) {
+    mark.append(svg("title", {}, `${run.name}: ${FORMS[objective.form](objective.of(run))}`));
+    mark.addEventListener("click", () => choose(run, !state.chosen.includes(run)));
+    picture.append(mark);
+  }
+  $("#plots").append(make("div", { className: "card plot" }, picture));
+}
+
+function plotCurves() {
+  const curve = (run) => run.history[runs.objective];
+  const drawn = compared.filter((run) => curve(run).length);
+  if (!drawn.length) return;
+  const vertical = ends(drawn.flatMap(curve));
+  const last = Math.max(...drawn.map((run) => curve(run).length));
+  const x = (at) => across(last > 1 ? at / (last - 1) : 0.5);
+  plot("Learning curves", "epoch", "1", last > 1 ? String(last) : "", vertical, drawn.map((run) => {
+    const points = curve(run).map((value, at) => `${x(at)},${down(vertical.place(value))}`);
+    if (points.length > 1) return [run, svg("path", { d: `M${points.join("L")}`, style: `stroke: ${colourOf(run)}` })];
+    const [cx, cy] = points[0].split(",");
+    return [run, svg("circle", { cx, cy, r: 4, style: `fill: ${colourOf(run)}` })];
+  }));
+}
+
+function plotParameter(column) {
+  const values = compared.map(column.of);
+  const numbers = values.every((value) => typeof value === "number");
+  const order = [...new Set(values)].toSorted(compare);
+  const isLog = numbers && Math.min(...values) > 0 && Math.max(...values) / Math.min(...values) >= 10;
+  const number = (value) => (numbers ? (isLog ? Math.log(value) : value) : order.indexOf(value));
+  const horizontal = ends(values.map(number));
+  const vertical = ends(compared.map(objective.of));
+  plot(`${short(column.name, 24)}${isLog ? " (log scale)" : ""}`, "", rounded(order[0]), rounded(order.at(-1)), vertical, compared.map((run) => [run, svg("circle", {
+    cx: across(horizontal.place(number(column.of(run)))), cy: down(vertical.place(objective.of(run))), r: 5, style: `fill: ${colourOf(run)}`,
+  })]));
+}
+
+plotCurves();
+columns.filter((column) => column.isParameter && new Set(compared.map(column.of)).size > 1).forEach(plotParameter);
+document.querySelectorAll(".bars i").forEach((bar) => { bar.style.width = `${100 * Number(bar.dataset.share)}%`; });
+state.sort = objective;
+state.down = !runs.lower;
+show();
