@@ -62,9 +62,7 @@ def commit() -> str:
     found = git("rev-parse", "HEAD")
     git("fetch", "--quiet", NAME)
     if not git("for-each-ref", "--contains", found, "--format=%(refname)", f"refs/remotes/{NAME}"):
-        raise InputError(
-            f"{NAME} does not have the commit {found[:10]}, which the trials run; `git push` brings it there"
-        )
+        raise InputError(f"{NAME} lacks the commit {found[:10]}, which the trials run; `git push` brings it there")
     git("push", "--quiet", "--dry-run", NAME, f"{found}:{ExpRefInfo(found, 'sweep')}")
     return found
 

@@ -26,13 +26,11 @@ from ray.tune.schedulers import ASHAScheduler
 from stages.errors import InputError, one_line_errors
 from stages.params import Params, load_params
 from tools import ROOT, cores, make_parser
-from tools.runs.run import flat
-from tools.sweep import candidates, page, record, remote, specification, table
-from tools.sweep.candidates import Trial, trials_of, with_changes
+from tools.sweep import page, plan, record, remote, specification, table
 from tools.sweep.progress import Progress
 from tools.sweep.record import Key, Outcome
 from tools.sweep.search import MODES, Tpe
-from tools.sweep.specification import SEED, Sweep
+from tools.sweep.specification import Sweep
 from tools.sweep.trial import DvcTrial, Job
 
 ATTEMPTS = 20  # more of a trial, after its node, the git remote or the storage was lost
@@ -48,12 +46,12 @@ def main() -> None:
     sweep = specification.load(arguments.file, base)
     job = make_job(name, sweep, base)
     path = record.path_of(name, job.commit)
-    outcomes = merged(name, sweep, base, record.load(path), remote.experiments(name, job.commit))
-    if waiting_of(sweep, outcomes) or is_open(sweep, outcomes):
+    outcomes = plan.merged(name, sweep, base, record.load(path), remote.experiments(name, job.commit))
+    if plan.waiting_of(sweep, outcomes) or plan.is_open(sweep, outcomes):
         with cluster(arguments.ray):
             run(sweep, job, outcomes, path)
     finished = remote.experiments(name, job.commit)
-    outcomes = merged(name, sweep, base, outcomes, finished)
+    outcomes = plan.merged(name, sweep, base, outcomes, finished)
     if finished:
         remote.pull(finished.values())
     print(table.write(name, sweep, job.commit, outcomes))
@@ -72,66 +70,6 @@ def make_job(name: str, sweep: Sweep, base: Params) -> Job:
         cpus=sweep.cpus,
         pause=PAUSE,
     )
-
-
-def merged(
-    name: str,
-    sweep: Sweep,
-    base: Params,
-    recorded: Mapping[Key, Outcome],
-    finished: Mapping[Key, remote.Experiment],
-) -> dict[Key, Outcome]:
-    """Join what is recorded here with the experiments on the remote, which count as done.
-
-    Raises `InputError` if an experiment has the name of a trial and other parameters.
-    """
-    planned = dict(enumerate(candidates.known(sweep)))
-    outcomes = {
-        key: outcome
-        for key, outcome in recorded.items()
-        if outcome.ended != "finished" and outcome.changes == planned.get(key[0], outcome.changes)
-    }
-    for key, experiment in finished.items():
-        number, seed = key
-        if seed >= sweep.seeds or (planned and number not in planned):
-            continue  # of a larger sweep of this name
-        changes = planned.get(number) or {each: experiment.params[each] for each in sweep.change}
-        expected = flat(with_changes(base, {**changes, SEED: seed}).model_dump())
-        if expected != experiment.params:
-            experiment_name = f"{name}-{number}-s{seed}"
-            differing = ", ".join(
-                f"{each} is {experiment.params.get(each)} there, expected {value}"
-                for each, value in expected.items()
-                if value != experiment.params.get(each)
-            )
-            raise InputError(
-                f"{remote.NAME} has an experiment {experiment_name} with other parameters: {differing}; rename the "
-                f"sweep's file, or remove it with `dvc exp remove --git-remote {remote.NAME} {experiment_name}`"
-            )
-        known = recorded.get(key)
-        outcomes[key] = Outcome(
-            ended="finished", changes=dict(changes), history=experiment.history,
-            seconds=known.seconds if known else None, node=known.node if known else "",
-        )  # fmt: skip
-    return outcomes
-
-
-def waiting_of(sweep: Sweep, outcomes: Mapping[Key, Outcome]) -> list[Trial]:
-    """List the trials of known candidates that have not ended."""
-    known = dict(enumerate(candidates.known(sweep))) or {
-        number: outcome.changes for (number, _), outcome in outcomes.items()
-    }
-    return [
-        trial
-        for number, changes in sorted(known.items())
-        for trial in trials_of(sweep, number, changes)
-        if (number, trial.seed) not in outcomes or not outcomes[number, trial.seed].ended
-    ]
-
-
-def is_open(sweep: Sweep, outcomes: Mapping[Key, Outcome]) -> bool:
-    """Tell whether TPE is to suggest more candidates."""
-    return sweep.search == "tpe" and len({number for number, _ in outcomes}) < (sweep.trials or 0)
 
 
 @contextmanager
@@ -162,7 +100,7 @@ def cluster(address: str | None) -> Iterator[None]:
 
 def run(sweep: Sweep, job: Job, outcomes: MutableMapping[Key, Outcome], path: Path) -> None:
     """Run the trials that have not ended, and note what becomes of each."""
-    waiting = waiting_of(sweep, outcomes)
+    waiting = plan.waiting_of(sweep, outcomes)
     numbers = {number for number, _ in outcomes}
     if sweep.search == "tpe":
         values: dict[int, dict[int, float | None]] = {}
@@ -170,7 +108,7 @@ def run(sweep: Sweep, job: Job, outcomes: MutableMapping[Key, Outcome], path: Pa
         search = Tpe(sweep, waiting, values, next_number=max(numbers, default=-1) + 1)
         for (number, seed), outcome in outcomes.items():
             if outcome.ended:
-                search.learn(number, seed, outcome.changes, value_of(sweep, outcome))
+                search.learn(number, seed, outcome.changes, plan.value_of(sweep, outcome))
         space: dict[str, Any] = {}
         config = tune.TuneConfig(search_alg=search, scheduler=scheduler(sweep, job, outcomes), num_samples=count)
     else:
@@ -198,11 +136,6 @@ def run(sweep: Sweep, job: Job, outcomes: MutableMapping[Key, Outcome], path: Pa
                 verbose=0,
             ),
         ).fit()
-
-
-def value_of(sweep: Sweep, outcome: Outcome) -> float | None:
-    """Return the metric of a trial at its last epoch; None if it failed."""
-    return outcome.history[-1][sweep.metric] if outcome.history and outcome.ended != "failed" else None
 
 
 def scheduler(sweep: Sweep, job: Job, outcomes: Mapping[Key, Outcome]) -> ASHAScheduler | None:

@@ -1,0 +1,191 @@
+"""Measure what a sweep costs besides training: `python -m tests.sweep.measure overhead`, `experiments` or `exchange`.
+
+`overhead` runs the steps of a trial on small digits. `experiments` makes 100, 1,000 and 5,000 experiments, without
+training, and times what reads them. `exchange` sends the gradients of the network between two processes.
+"""
+
+import argparse
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pygit2
+
+from stages import report
+from stages.params import load_params
+from tests.clones import Clone
+from tests.parameters import SMALL, write_params
+from tools import ROOT, tables
+from tools.runs import lock
+
+PARAMETERS = 216_426  # of the network of the mission, four bytes each
+COUNTS = (100, 1_000, 5_000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("what", choices=MEASURES)
+    with tempfile.TemporaryDirectory() as folder:
+        MEASURES[parser.parse_args().what](Path(folder))
+
+
+def seconds(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def overhead(folder: Path) -> None:
+    """Run the steps of two trials on a node that has nothing, and print what each took."""
+    from tools.sweep.trial import DvcTrial, Job  # noqa: PLC0415 - it needs Ray
+
+    clone = Clone(folder / "clone")
+    clone.folder.mkdir()
+    clone.run("git", "clone", "--quiet", str(ROOT), ".")
+    clone.run("git", "rm", "-r", "--quiet", "dvc.lock", "reports")
+    write_params(clone.folder, **SMALL)
+    clone.commit("Small parameters")
+    clone.run("git", "init", "--quiet", "--bare", str(folder / "git"))
+    clone.run("git", "push", "--quiet", str(folder / "git"), "HEAD:main")
+    commit = clone.run("git", "rev-parse", "HEAD").strip()
+    job = Job(
+        name="cost", url=str(folder / "git"), commit=commit, params=load_params(clone.folder / "params.yaml"),
+        storage=str(folder / "storage"), author={}, cpus=1, pause=0,
+    )  # fmt: skip
+    (folder / "storage").mkdir()
+    rows = []
+    for number in range(2):
+        trial = DvcTrial.__new__(DvcTrial)
+        trial.setup(
+            {"trial": {"number": number, "seed": 0, "changes": {"train.learning_rate": 0.01 + number / 1000}}}, job
+        )
+        trial.node = folder / "node"
+        trial.node.mkdir(exist_ok=True)
+        trial.copy = trial.node / "trials" / trial.name
+        before = size(folder / "storage"), size(folder / "git")
+        rows.append((f"trial {number + 1}: clone", seconds(trial.clone), size(trial.copy)))
+        rows.append((f"trial {number + 1}: look for the experiment", seconds(trial.fetched), 0))
+        rows.append((f"trial {number + 1}: prepare", seconds(trial.prepare), 0))
+        arguments = ("dvc", "exp", "run", "--pull", "--name", trial.name, *trial.settings())
+        took = seconds(lambda: trial.run(*arguments).wait())  # noqa: B023 - it is called at once
+        stages = sum(map(float, re.findall(r"; (\d+) s, 0 s left", trial.log.read_text())))
+        rows.append((f"trial {number + 1}: dvc exp run, of which {stages:.0f} s are epochs", took, 0))
+        rows.append(
+            (f"trial {number + 1}: push of the data", seconds(trial.push), size(folder / "storage") - before[0])
+        )
+        rows.append((f"trial {number + 1}: of which to git", 0.0, size(folder / "git") - before[1]))
+        trial.cleanup()
+    print(
+        tables.markdown(
+            ("step", "seconds", "bytes"), [(name, f"{took:.1f}", f"{count:,}") for name, took, count in rows]
+        )
+    )
+
+
+def experiments(folder: Path) -> None:
+    """Add experiments to a clone, and time what reads or moves them."""
+    clone = Clone(folder / "clone")
+    clone.folder.mkdir()
+    clone.run("git", "clone", "--quiet", str(ROOT), ".")
+    clone.run("git", "init", "--quiet", "--bare", str(folder / "git"))
+    clone.run("git", "remote", "set-url", "origin", str(folder / "git"))
+    clone.run("git", "push", "--quiet", "origin", "HEAD:main")
+    git = pygit2.Repository(str(clone.folder))
+    commands = {
+        "push of the references": ("git", "push", "--quiet", "origin", "refs/exps/*:refs/exps/*"),
+        "git ls-remote of one": ("git", "ls-remote", "origin", "refs/exps/none"),
+        "git clone": ("git", "clone", "--quiet", str(folder / "git"), str(folder / "other")),
+        "dvc exp list origin": ("dvc", "exp", "list", "origin", "--all-commits"),
+        "dvc exp show": ("dvc", "exp", "show", "--csv"),
+        "make experiments": (sys.executable, "-m", "tools.pages.experiments"),
+    }
+    results: dict[str, list[str]] = {name: [] for name in ("bytes of .git", *commands)}
+    made = 0
+    for count in COUNTS:
+        for number in range(made, count):
+            add(git, number)
+        made = count
+        results["bytes of .git"].append(f"{size(clone.folder / '.git'):,}")
+        for name, command in commands.items():
+            subprocess.run(["rm", "-rf", str(folder / "other")], check=True)
+            results[name].append(f"{seconds(lambda command=command: clone.run(*command)):.1f} s")  # type: ignore[misc]
+    print(tables.markdown(("", *(f"{count:,}" for count in COUNTS)), [(name, *row) for name, row in results.items()]))
+
+
+def add(git: pygit2.Repository, number: int) -> None:
+    """Keep an experiment of HEAD with another learning rate and another accuracy."""
+    head = git[git.head.target].peel(pygit2.Commit)
+    changed = {
+        str(lock.PATH): re.sub(rb"learning_rate: \S+", b"learning_rate: 0.%06d" % (number + 1), _read(head, lock.PATH)),
+        str(report.PATH): re.sub(rb'"errors": \d+', b'"errors": %d' % (50 + number), _read(head, report.PATH)),
+        "params.yaml": re.sub(
+            rb"learning_rate: \S+", b"learning_rate: 0.%06d" % (number + 1), _read(head, "params.yaml")
+        ),
+    }
+    index = pygit2.Index()
+    index.read_tree(head.tree)
+    for path, content in changed.items():
+        index.add(pygit2.IndexEntry(path, git.create_blob(content), pygit2.enums.FileMode.BLOB))
+    signature = pygit2.Signature("A", "a@example.org", 1_800_000_000 + number, 0)
+    made = git.create_commit(None, signature, signature, "dvc: commit experiment", index.write_tree(git), [head.id])
+    baseline = str(head.id)
+    git.references.create(f"refs/exps/{baseline[:2]}/{baseline[2:]}/many-{number}-s0", made)
+
+
+def _read(commit: pygit2.Commit, path: str | Path) -> bytes:
+    blob = commit.tree[str(path)]
+    assert isinstance(blob, pygit2.Blob)
+    return blob.data
+
+
+def exchange(_: Path) -> None:
+    """Send the gradients there and back over loopback, as two machines do in each step of training."""
+    content = bytes(4 * PARAMETERS)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, args=(server, len(content)), daemon=True).start()
+        with socket.create_connection(server.getsockname()) as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+            def once() -> None:
+                client.sendall(content)
+                receive(client, len(content))
+
+            taken = [1000 * seconds(once) for _ in range(200)]
+    print(f"{len(content):,} bytes each way over loopback: {statistics.median(taken):.2f} ms (median of 200)")
+    for name, bits in (("1 Gbit/s", 1e9), ("10 Gbit/s", 1e10), ("100 Gbit/s", 1e11)):
+        print(f"on the wire at {name}: {8000 * len(content) / bits:.2f} ms each way")
+
+
+def answer(server: socket.socket, count: int) -> None:
+    """Return each message once it is whole."""
+    connection, _ = server.accept()
+    with connection:
+        while received := receive(connection, count):
+            connection.sendall(received)
+
+
+def receive(connection: socket.socket, count: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        part = connection.recv(1 << 20)
+        if not part:
+            break
+        parts += part
+    return bytes(parts)
+
+
+MEASURES: dict[str, Callable[[Path], None]] = {"overhead": overhead, "experiments": experiments, "exchange": exchange}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""What of a sweep is done and what is to run."""
+
+from typing import Any
+
+import pytest
+
+from stages.errors import InputError
+from tests.clones import Clone, error_of
+from tests.parameters import make_params
+from tools.runs.run import flat
+from tools.sweep.candidates import with_changes
+from tools.sweep.plan import is_open, merged, value_of, waiting_of
+from tools.sweep.record import Outcome
+from tools.sweep.remote import Experiment
+from tools.sweep.specification import Grid, Sweep, Uniform
+
+BASE = make_params()
+GRID = {"change": {"train.epochs": Grid(grid=[2, 3])}, "search": "grid", "seeds": 2}
+TPE = {"change": {"train.decay": Uniform(uniform=[0.2, 0.8])}, "search": "tpe", "trials": 3}
+ROW = {"epoch": 1.0, "validation_accuracy": 0.5, "validation_loss": 1.0}
+
+
+def make_sweep(**values: Any) -> Sweep:
+    return Sweep.model_validate({"metric": "validation_accuracy", "direction": "maximize", **values})
+
+
+def experiment(**changes: Any) -> Experiment:
+    values = with_changes(BASE, {name.replace("__", "."): value for name, value in changes.items()})
+    return Experiment("a" * 40, flat(values.model_dump()), [ROW])
+
+
+def test_experiments_on_the_remote_are_done_whoever_ran_them() -> None:
+    sweep = make_sweep(**GRID)
+    found = {(0, 1): experiment(train__epochs=2, train__seed=1), (1, 0): experiment(train__epochs=3)}
+    outcomes = merged("rate", sweep, BASE, {}, found)
+    assert {key: (outcome.ended, outcome.changes) for key, outcome in outcomes.items()} == {
+        (0, 1): ("finished", {"train.epochs": 2}),
+        (1, 0): ("finished", {"train.epochs": 3}),
+    }
+    assert [(trial.number, trial.seed) for trial in waiting_of(sweep, outcomes)] == [(0, 0), (1, 1)]
+
+
+def test_what_was_recorded_as_finished_and_is_not_on_the_remote_runs_again() -> None:
+    sweep = make_sweep(**GRID)
+    recorded = {
+        (0, 0): Outcome(ended="finished", changes={"train.epochs": 2}, history=[ROW], seconds=5.0),
+        (0, 1): Outcome(ended="stopped", changes={"train.epochs": 2}, history=[ROW]),
+        (1, 0): Outcome(ended="failed", changes={"train.epochs": 9}, reason="of an earlier file"),
+    }
+    outcomes = merged("rate", sweep, BASE, recorded, {})
+    assert outcomes == {(0, 1): recorded[0, 1]}
+    kept = merged("rate", sweep, BASE, recorded, {(0, 0): experiment(train__epochs=2)})
+    assert kept[0, 0].seconds == 5.0
+
+
+def test_an_experiment_with_other_parameters_is_refused_with_the_command_that_helps() -> None:
+    with pytest.raises(InputError) as refused:
+        merged("rate", make_sweep(**GRID), BASE, {}, {(0, 0): experiment(train__epochs=5)})
+    assert str(refused.value) == (
+        "origin has an experiment rate-0-s0 with other parameters: train.epochs is 5 there, expected 2; rename the "
+        "sweep's file, or remove it with `dvc exp remove --git-remote origin rate-0-s0`"
+    )
+
+
+def test_experiments_of_a_larger_sweep_of_this_name_are_left_out() -> None:
+    found = {(0, 5): experiment(train__epochs=2, train__seed=5), (7, 0): experiment(train__epochs=9)}
+    assert merged("rate", make_sweep(**GRID), BASE, {}, found) == {}
+
+
+def test_tpe_goes_on_with_what_was_suggested_and_suggests_the_rest() -> None:
+    sweep = make_sweep(**TPE)
+    recorded = {(1, 0): Outcome(changes={"train.decay": 0.4})}
+    outcomes = merged("rate", sweep, BASE, recorded, {(0, 0): experiment(train__decay=0.3)})
+    assert outcomes[0, 0].changes == {"train.decay": 0.3}
+    assert [(trial.number, trial.changes) for trial in waiting_of(sweep, outcomes)] == [(1, {"train.decay": 0.4})]
+    assert is_open(sweep, outcomes)
+    assert not is_open(sweep.model_copy(update={"trials": 2}), outcomes)
+
+
+def test_a_failed_trial_has_no_value() -> None:
+    sweep = make_sweep(**GRID)
+    assert value_of(sweep, Outcome(ended="stopped", changes={}, history=[ROW])) == 0.5
+    assert value_of(sweep, Outcome(ended="failed", changes={}, history=[ROW])) is None
+
+
+# The git remote
+
+COMMIT = """
+from stages.errors import one_line_errors
+from tools.sweep import remote
+with one_line_errors():
+    print(remote.commit())
+"""
+
+
+def test_trials_run_a_commit_that_the_remote_has(clone: Clone) -> None:
+    def fault() -> str:
+        return error_of(clone.run("python", "-c", COMMIT, exit_code=1))
+
+    clone.run("git", "init", "--quiet", "--bare", str(clone.folder.parent / "git"))
+    clone.run("git", "remote", "add", "origin", str(clone.folder.parent / "git"))
+    head = clone.run("git", "rev-parse", "HEAD").strip()
+    assert fault() == f"error: origin lacks the commit {head[:10]}, which the trials run; `git push` brings it there"
+    clone.run("git", "push", "--quiet", "origin", "main")
+    assert clone.run("python", "-c", COMMIT).strip() == head
+    (clone.folder / "README.md").write_text("changed")
+    assert clone.run("python", "-c", COMMIT).strip() == head
+    with (clone.folder / "params.yaml").open("a") as file:
+        file.write("\n")
+    assert fault().startswith("error: trials run the commit, from which params.yaml here differs; commit the change")
