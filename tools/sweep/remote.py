@@ -53,11 +53,11 @@ def commit() -> str:
 
     Raises `InputError` if not, or if what the trials run is not committed.
     """
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", *RUN_FROM)
+    changed = git("diff", "--name-only", "HEAD", "--", *RUN_FROM)
     if changed:
-        files = ", ".join(line[3:] for line in changed.splitlines())
         raise InputError(
-            f"trials run the commit, which differs from {printable(files)} here; commit it, or `git restore`"
+            f"trials run the commit, from which {printable(', '.join(changed.splitlines()))} here differs; commit the "
+            "change, or undo it with `git restore`"
         )
     found = git("rev-parse", "HEAD")
     git("fetch", "--quiet", NAME)

@@ -25,7 +25,8 @@ from ray.tune.schedulers import ASHAScheduler
 
 from stages.errors import InputError, one_line_errors
 from stages.params import Params, load_params
-from tools import ROOT, cores, make_parser
+from stages.pictures import cores
+from tools import ROOT, make_parser
 from tools.sweep import page, plan, record, remote, specification, table
 from tools.sweep.progress import Progress
 from tools.sweep.record import Key, Outcome

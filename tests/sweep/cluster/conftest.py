@@ -68,10 +68,11 @@ class Cluster:
         path = self.logs / name
         return path.read_text() if path.exists() else ""
 
-    def table(self, name: str) -> list[str]:
-        """Return the rows of a sweep's table, without what time it took."""
+    def table(self, name: str) -> list[list[str]]:
+        """Return the cells of a sweep's table, without what time it took."""
         lines = (self.clone.folder / f"reports/sweeps/{name}.md").read_text().splitlines()
-        return [line.replace(f"{name}-", "") for line in lines if line.startswith("|")]
+        rows = [line.replace(f"{name}-", "").split("|") for line in lines if line.startswith("| ")]
+        return [[cell.strip() for cell in row] for row in rows]
 
     def experiments(self, name: str) -> dict[str, str]:
         """Return dvc.lock of each experiment of a sweep on the git remote, which names every output's MD5."""
