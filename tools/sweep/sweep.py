@@ -88,11 +88,14 @@ def cluster(address: str | None) -> Iterator[None]:
             log_to_driver=False,
             logging_level=logging.CRITICAL,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"Ray at {address}: {' '.join(str(error).split())[:300]}; this machine must be part of the cluster: "
-            f"`.venv/bin/ray start --address={address} --num-cpus=0`"
-        ) from None
+    except Exception as error:  # noqa: BLE001 - Ray raises a bare one where a node does not start in time
+        remedy = (
+            f"this machine must be part of the cluster: `.venv/bin/ray start --address={address} --num-cpus=0`"
+            if address
+            else "run this again when the machine has less to do"
+        )
+        where = f"at {address}" if address else "did not start here"
+        raise InputError(f"Ray {where}: {' '.join(str(error).split())[:300]}; {remedy}") from None
     try:
         yield
     finally:
