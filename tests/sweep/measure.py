@@ -120,6 +120,7 @@ def experiments(folder: Path) -> None:
         for name, command in commands.items():
             subprocess.run(["rm", "-rf", str(folder / "other")], check=True)
             results[name].append(f"{seconds(lambda command=command: clone.run(*command)):.1f} s")  # type: ignore[misc]
+            print(f"{count:,} experiments, {name}: {results[name][-1]}", flush=True)
     print(tables.markdown(("", *(f"{count:,}" for count in COUNTS)), [(name, *row) for name, row in results.items()]))
 
 
