@@ -72,6 +72,10 @@ class LostError(Exception):
     """What a trial needs of the node, the git remote or the storage is not there now; another attempt may find it."""
 
 
+class FinalError(Exception):
+    """Every attempt would meet this."""
+
+
 class DvcTrial(tune.Trainable):
     """Reports the rows of history.csv, one a step, while `dvc exp run` trains.
 
@@ -102,6 +106,8 @@ class DvcTrial(tune.Trainable):
                     return finished(self.history())
                 self.process = process
             return self.wait(self.process)
+        except FinalError as error:
+            return failed(str(error))
         except LostError:
             self.cleanup()
             time.sleep(self.job.pause)
@@ -131,7 +137,7 @@ class DvcTrial(tune.Trainable):
                 break
             time.sleep(POLL)
         if code:
-            return self.fail(code)
+            raise self.fault(code)
         self.process = None
         self.push()
         return finished(self.history())
@@ -181,7 +187,7 @@ class DvcTrial(tune.Trainable):
             if not done.exists():
                 process = self.run("dvc", "exp", "run", "--pull", "--name", "prepared", *self.settings(), "prepare")
                 if code := process.wait():
-                    raise LostError(self.reason(code))
+                    raise self.fault(code)
                 done.parent.mkdir(exist_ok=True)
                 done.touch()
 
@@ -201,11 +207,10 @@ class DvcTrial(tune.Trainable):
         found = self.git("fetch", "--quiet", "origin", f"+{ref}:{ref}", check=False)
         return found.returncode == 0
 
-    def fail(self, code: int) -> dict[str, Any]:
+    def fault(self, code: int) -> Exception:
+        """Return the error of a command that failed."""
         reason = self.reason(code)
-        if reason.startswith(FINAL):
-            return failed(reason)
-        raise LostError(reason)
+        return FinalError(reason) if reason.startswith(FINAL) else LostError(reason)
 
     def reason(self, code: int) -> str:
         """Say in one line why a command failed: the error of a stage, or else of DVC."""
