@@ -8,14 +8,13 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
+from stages.history import Epoch
 from stages.terminal import printable
 from tools.sweep import record
 from tools.sweep.record import Key, Outcome
 from tools.sweep.specification import Sweep
 from tools.sweep.table import duration
 from tools.sweep.trial import LostError
-
-LATEST = 20  # ended trials that the time left is estimated from
 
 
 class Progress(tune.Callback):
@@ -26,7 +25,6 @@ class Progress(tune.Callback):
         self.started = time.monotonic()
         self.before = self.ended()  # in earlier commands
         self.rows: dict[Key, list[dict[str, float]]] = {}
-        self.lost: dict[Key, str] = {}
 
     def on_trial_result(self, *, trial: TuneTrial, result: dict[str, Any], **_: Any) -> None:
         self.note(trial, result)
@@ -50,7 +48,7 @@ class Progress(tune.Callback):
         """Keep and print an epoch. An attempt that starts again reports its first epochs again."""
         if "epoch" not in result:
             return
-        row = {name: result[name] for name in result if name in COLUMNS}
+        row = {name: result[name] for name in Epoch._fields if name in result}
         rows = self.rows.setdefault(key(trial), [])
         if len(rows) < row["epoch"]:
             rows.append(row)
@@ -103,9 +101,6 @@ class Progress(tune.Callback):
     def label(self, trial: TuneTrial) -> str:
         number, seed = key(trial)
         return f"{self.name}-{number}-s{seed}"
-
-
-COLUMNS = ("epoch", "training_accuracy", "training_loss", "validation_accuracy", "validation_loss", "learning_rate")
 
 
 def key(trial: TuneTrial) -> Key:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -154,12 +154,3 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 120)
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.1)
-
-
-def names(processes: Sequence[int]) -> list[str]:
-    """Name processes, for messages."""
-    found = []
-    for process in processes:
-        with suppress(OSError):
-            found.append(Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-    return found

@@ -14,12 +14,13 @@ from tests.clones import Clone
 from tests.sweep.cluster.conftest import SAMPLE, Cluster, start_git, wait_for_nodes
 from tests.sweep.cluster.namespaces import Machine, wait_until
 
-# One candidate diverges, and one is not valid: the two others, with their seeds, finish.
+EPOCHS = 8 if SAMPLE else 30  # long enough for every fault to meet a training
+# Every second candidate is not valid. The others finish with all their seeds.
 CHANGE = {
     "train.learning_rate": {"grid": [0.01, 0.02] if SAMPLE else [0.005, 0.01, 0.02, 0.03, 0.04]},
     "train.warmup": {"grid": [0.0, 0.6]},
     "train.decay": 0.5,
-    "train.epochs": 8,
+    "train.epochs": EPOCHS,
 }
 SEEDS = 1 if SAMPLE else 3
 EXPECTED = {f"{2 * number}-s{seed}" for number in range(2 if SAMPLE else 5) for seed in range(SEEDS)}
@@ -54,7 +55,13 @@ def test_trials_are_shared_out_and_have_the_bytes_of_the_same_run_by_hand(
     by_hand.folder.mkdir()
     by_hand.environment |= cluster.head.environment
     by_hand.run("git", "clone", "--quiet", str(cluster.git), ".")
-    changes = ("train.learning_rate=0.01", "train.warmup=0.0", "train.decay=0.5", "train.epochs=8", "train.seed=0")
+    changes = (
+        "train.learning_rate=0.01",
+        "train.warmup=0.0",
+        "train.decay=0.5",
+        f"train.epochs={EPOCHS}",
+        "train.seed=0",
+    )
     number = 0 if SAMPLE else 2
     options = [f"--set-param={change}" for change in changes]
     by_hand.run("dvc", "exp", "run", "--name", "by-hand", *options)
