@@ -26,7 +26,11 @@ def grown(clone: Clone) -> Clone:
     change(stages / "history.py", "    learning_rate: float", "    seconds: float = 0.5\n    learning_rate: float = 0")
     change(stages / "predictions.py", "(dict(zip(COLUMNS, columns, strict=True)))",
            "(dict(zip(COLUMNS, columns, strict=True))).assign(margin=0.5)")  # fmt: skip
-    change(stages / "report.py", "    errors: int", "    brier: float | None = None\n    errors: int")
+    change(
+        stages / "report.py",
+        "    errors: int  # images\n    calibration",
+        "    brier: float | None = None\n    errors: int  # images\n    calibration",
+    )
     change(stages / "evaluate.py", "        errors=int(", "        brier=0.25,\n        errors=int(")
     clone.run("dvc", "repro")
     clone.commit("Another column in both tables, and another metric")

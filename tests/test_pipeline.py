@@ -50,7 +50,7 @@ def stale_stages(clone: Clone) -> set[str]:
 
 READERS = {"prepare": {"prepare"}, "model": {"train"}, "train": {"train"}, "augment": {"train"}}
 OTHER_VALUES: dict[str, dict[str, Any]] = {
-    "prepare": {"dataset": "mnist", "validation_size": 100, "seed": 1},
+    "prepare": {"dataset": "mnist", "validation_size": 100, "own_repeats": 0, "seed": 1},
     "model": {"lstm_units": [16, 16], "activation": "tanh", "dropout": 0.3, "dense_units": 16},
     "train": {
         "epochs": 3, "batch_size": 16, "optimizer": "sgd", "learning_rate": 0.02, "warmup": 0.1,

@@ -96,7 +96,7 @@ def expected(prepared: Path) -> dict[str, bytes]:
 
 
 def test_the_record_names_no_processor(expected: dict[str, bytes]) -> None:
-    assert len(expected) == 9
+    assert len(expected) == 10
     recorded = environment.parse(expected[str(environment.PATH)].decode(), "as it is")
     assert recorded["bits"] == environment.PORTABLE
     assert set(recorded) == {"bits", "tensorflow", "keras", "numpy"}
