@@ -1,16 +1,20 @@
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stages import report
 from stages.errors import InputError
 from stages.params import Params, load_params
+from tests.clones import Clone
 from tests.parameters import SMALL, changed_params, write_params
 from tests.tables import cells
 from tools import ROOT
 from tools.bench import recipes
 from tools.bench.recipes import PLAIN_KERAS, RECIPES, SEEDS, changed, measure, spread, table
+from tools.runs.revision import resolve
 
 
 def run_of(recipe: str, seed: int, accuracy: float, seconds: float) -> dict[str, Any]:
@@ -84,6 +88,27 @@ def test_the_committed_table_has_all_runs_with_the_current_parameters() -> None:
             # It changes nothing without own pictures, and some runs are older.
             run["params"]["prepare"].setdefault("own_repeats", now["prepare"]["own_repeats"])
             assert run["params"] == changed(now, (*RECIPES[run["recipe"]], f"train.seed={run['seed']}"))
+
+
+def test_the_experiments_of_a_sweep_give_accuracies_and_leave_times(
+    first_run: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = first_run.copy(tmp_path / "clone")
+    for seed in range(2):
+        clone.run("git", "tag", f"seeds-0-s{seed}", "first")
+    monkeypatch.chdir(clone.folder)
+    monkeypatch.setattr(recipes, "resolve", partial(resolve, repo=clone.folder))
+    monkeypatch.setitem(SEEDS, "default", 1)
+    timed = run_of("default", 0, 0.1, 60)
+    recipes.save(timed, recipes.path_of("default", 0))
+    recipes.take("default", "seeds")
+    taken = json.loads(recipes.path_of("default", 0).read_text(encoding="utf-8"))
+    assert taken["costs"] == timed["costs"]
+    assert taken["test_accuracy"] == report.load().test.accuracy != 0.1
+    assert (taken["seed"], taken["sweep"], taken["epochs"]) == (0, "seeds", load_params().train.epochs)
+    monkeypatch.setitem(SEEDS, "default", 2)
+    with pytest.raises(InputError, match="seeds-0-s1 has other parameters than the recipe default with seed 1"):
+        recipes.take("default", "seeds")
 
 
 def test_the_spread_of_one_value_is_the_value() -> None:

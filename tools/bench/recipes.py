@@ -2,7 +2,8 @@
 
 Each run is the whole pipeline in its own folder, with one process for each stage. Its result is saved in
 reports/benchmarks/recipes/NAME-SEED.json. A run is not repeated while this file exists. Without arguments, only the
-table of the existing results is made.
+table of the existing results is made. `default --sweep seeds` takes the accuracies of all seeds from the experiments
+of `make sweep SWEEP=sweeps/seeds.yaml`, and leaves the times that were measured here.
 """
 
 import json
@@ -14,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 from scipy.stats import t as student
 
@@ -24,6 +26,7 @@ from stages.params import PATH as PARAMS
 from stages.params import load_params
 from tools import make_parser, tables
 from tools.bench.measure import environment, run
+from tools.runs.revision import read, read_lock, resolve
 
 RUNS = Path("reports/benchmarks/recipes")
 TABLE = Path("reports/benchmarks/recipes.md")
@@ -63,9 +66,12 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("recipe", nargs="?", choices=SEEDS, help="train this recipe; without one, only make the table")
     parser.add_argument("--seed", type=int, default=0, help="for weights, order, dropout and augmentation (default: 0)")
+    parser.add_argument("--sweep", metavar="NAME", help="take the accuracies from this sweep's experiments")
     parser.add_argument("--all", action="store_true", help="train every run whose result is missing; takes hours")
     arguments = parser.parse_args()
-    if arguments.recipe:
+    if arguments.recipe and arguments.sweep:
+        take(arguments.recipe, arguments.sweep)
+    elif arguments.recipe:
         measure(arguments.recipe, arguments.seed)
     if arguments.all:
         for seed in range(max(SEEDS.values())):
@@ -80,15 +86,37 @@ def main() -> None:
 
 def measure(recipe: str, seed: int) -> None:
     """Train and evaluate a recipe with one seed, unless its result exists."""
-    path = RUNS / f"{recipe.replace(' ', '-').lower()}-{seed}.json"
+    path = path_of(recipe, seed)
     if path.exists():
         return
     result = train_plain_keras(seed) if recipe == PLAIN_KERAS else train_recipe(RECIPES[recipe], seed)
+    save({"recipe": recipe, "seed": seed, **result, "environment": environment()}, path)
+
+
+def take(recipe: str, sweep: str) -> None:
+    """Take the accuracies of all seeds of a recipe from the experiments of a sweep's only candidate.
+
+    Raises `InputError` if an experiment is not here or has other parameters than the recipe.
+    """
+    for seed in range(SEEDS[recipe]):
+        experiment = resolve(f"{sweep}-0-s{seed}")
+        params = changed(load_params().model_dump(), (*RECIPES[recipe], f"train.seed={seed}"))
+        if read_lock(experiment).params != params:
+            raise InputError(f"{experiment} has other parameters than the recipe {recipe} with seed {seed}")
+        metrics = read(experiment, report.PATH, report.parse)
+        epochs = read(experiment, history.PATH, history.parse)
+        path = path_of(recipe, seed)
+        timed = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"recipe": recipe, "seed": seed}
+        save(timed | {"params": params} | results(metrics, epochs) | {"sweep": sweep}, path)
+
+
+def path_of(recipe: str, seed: int) -> Path:
+    return RUNS / f"{recipe.replace(' ', '-').lower()}-{seed}.json"
+
+
+def save(result: Mapping[str, Any], path: Path) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(
-            json.dumps({"recipe": recipe, "seed": seed, **result, "environment": environment()}, indent=2) + "\n",
-            encoding="utf-8",
-        )
+        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def train_recipe(changes: Sequence[str], seed: int) -> dict[str, Any]:
@@ -97,15 +125,18 @@ def train_recipe(changes: Sequence[str], seed: int) -> dict[str, Any]:
         folder = Path(name)
         params = write_params(folder, (*changes, f"train.seed={seed}"))
         costs = {stage: run("-m", f"stages.{stage}", folder=folder)[1] for stage in ("prepare", "train", "evaluate")}
-        metrics = report.load(folder / report.PATH)
-        *_, last = history.load(folder / history.PATH).itertuples()
+        found = results(report.load(folder / report.PATH), history.load(folder / history.PATH))
+    return {"params": params, **found, "costs": {stage: cost._asdict() for stage, cost in costs.items()}}
+
+
+def results(metrics: report.Report, epochs: pd.DataFrame) -> dict[str, Any]:
+    """Return a run's number of epochs and its accuracies."""
+    *_, last = epochs.itertuples()
     return {
-        "params": params,
         "epochs": last.epoch,
         "training_accuracy": last.training_accuracy,
         "validation_accuracy": metrics.validation and metrics.validation.accuracy,
         "test_accuracy": metrics.test.accuracy,
-        "costs": {stage: cost._asdict() for stage, cost in costs.items()},
     }
 
 
