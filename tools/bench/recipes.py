@@ -7,7 +7,6 @@ of `make sweep SWEEP=sweeps/seeds.yaml`, and leaves the times that were measured
 """
 
 import json
-import math
 import os
 import statistics
 import tempfile
@@ -17,7 +16,6 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from scipy.stats import t as student
 
 from stages import history, report
 from stages.errors import InputError, one_line_errors
@@ -27,6 +25,7 @@ from stages.params import load_params
 from tools import make_parser, tables
 from tools.bench.measure import environment, run
 from tools.runs.revision import read, read_lock, resolve
+from tools.runs.seeds import interval_of_mean
 
 RUNS = Path("reports/benchmarks/recipes")
 TABLE = Path("reports/benchmarks/recipes.md")
@@ -199,12 +198,9 @@ def spread(accuracies: Sequence[float]) -> str:
 
 
 def interval(accuracies: Sequence[float]) -> str:
-    """Format Student's 95% interval of the mean over seeds; nothing for a single value."""
-    if len(accuracies) < 2:
-        return ""
-    mean, error = statistics.mean(accuracies), statistics.stdev(accuracies) / math.sqrt(len(accuracies))
-    margin = error * student.ppf(0.975, len(accuracies) - 1)
-    return f"{mean - margin:.3%} to {mean + margin:.3%}"
+    """Format the interval of the mean over seeds; nothing for a single value."""
+    found = interval_of_mean(accuracies)
+    return f"{found[0]:.3%} to {found[1]:.3%}" if found else ""
 
 
 if __name__ == "__main__":

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import t as student
-
 from stages.files import replacing
 from tools import ROOT, tables
+from tools.runs.seeds import interval_of_mean
 from tools.sweep.record import Key, Outcome
 from tools.sweep.specification import Sweep
 
@@ -112,12 +111,9 @@ def command(name: str, best: Candidate) -> str:
 
 
 def interval(sweep: Sweep, values: Sequence[float]) -> str:
-    """Format Student's 95% interval of the mean over seeds; nothing for a single value."""
-    if len(values) < 2:
-        return ""
-    mean, error = statistics.mean(values), statistics.stdev(values) / math.sqrt(len(values))
-    margin = error * student.ppf(0.975, len(values) - 1)
-    return f"{number(sweep, mean - margin)} to {number(sweep, mean + margin)}"
+    """Format the interval of the mean over seeds; nothing for a single value."""
+    found = interval_of_mean(values)
+    return " to ".join(number(sweep, end) for end in found) if found else ""
 
 
 def rows(name: str, sweep: Sweep, ordered: Sequence[Candidate]) -> str:
