@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from tests.parameters import make_params
 from tools.sweep.candidates import Trial, known, trials_of, with_changes
+from tools.sweep.record import ending_of
 from tools.sweep.specification import Choice, Grid, Integers, LogUniform, Sweep, Uniform
 
 BY_ACCURACY = {"metric": "validation_accuracy", "direction": "maximize"}
@@ -56,7 +57,7 @@ def test_nothing_is_known_before_tpe_suggests_it() -> None:
 def test_a_candidate_has_a_trial_for_each_seed() -> None:
     trials = trials_of(make_sweep(change={}, search="grid", seeds=2), 7, {"train.epochs": 3})
     assert trials == [Trial(7, 0, {"train.epochs": 3}), Trial(7, 1, {"train.epochs": 3})]
-    assert [trial.ending for trial in trials] == ["7-s0", "7-s1"]
+    assert [ending_of(trial.key) for trial in trials] == ["7-s0", "7-s1"]
     assert trials[1].overrides == {"train.epochs": 3, "train.seed": 1}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stages.params import Params
+from tools.sweep.record import Key
 from tools.sweep.specification import SEED, Choice, Domain, Grid, Integers, LogUniform, Sweep, Uniform
 
 DIGITS = 4  # significant ones of a suggested number
@@ -23,9 +24,8 @@ class Trial:
     changes: Mapping[str, Any]  # of the candidate, by section.name
 
     @property
-    def ending(self) -> str:
-        """How the names of the trial's experiment and of its files end."""
-        return f"{self.number}-s{self.seed}"
+    def key(self) -> Key:
+        return self.number, self.seed
 
     @property
     def overrides(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tools.pages.charts import learning
 from tools.pages.experiments import plain, text
 from tools.pages.page import templates
 from tools.sweep import table
-from tools.sweep.record import Key, Outcome
+from tools.sweep.record import Key, Outcome, name_of
 from tools.sweep.search import distributions, encoded_of
 from tools.sweep.specification import SEED, Sweep
 from tools.sweep.table import Candidate
@@ -89,7 +89,7 @@ def rows(name: str, sweep: Sweep, outcomes: Mapping[Key, Outcome]) -> dict[str, 
         "params": [{"name": each, "shown": each in sweep.varied or each == SEED} for each in parameters],
         "rows": [
             {
-                "name": f"{name}-{number}-s{seed}",
+                "name": name_of(name, (number, seed)),
                 "kind": KINDS[outcome.ended],
                 "reason": outcome.reason,
                 "commit": "", "subject": "", "author": "", "date": "", "set": 0, "tested": "", "interval": None,
@@ -115,7 +115,7 @@ def rows(name: str, sweep: Sweep, outcomes: Mapping[Key, Outcome]) -> dict[str, 
 def command(name: str, number: int, seed: int, outcome: Outcome) -> str:
     """Return the command that takes a trial, or that runs one here that has no experiment."""
     if outcome.ended == "finished":
-        return f"dvc exp apply {name}-{number}-s{seed}"
+        return f"dvc exp apply {name_of(name, (number, seed))}"
     changes = {**outcome.changes, SEED: seed}
     return shlex.join(["dvc", "exp", "run", *(f"--set-param={each}={text(value)}" for each, value in changes.items())])
 

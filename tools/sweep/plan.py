@@ -7,7 +7,7 @@ from stages.params import Params
 from tools.runs.run import flat
 from tools.sweep import candidates, remote
 from tools.sweep.candidates import Trial, trials_of, with_changes
-from tools.sweep.record import Key, Outcome
+from tools.sweep.record import Key, Outcome, name_of
 from tools.sweep.specification import SEED, Sweep
 
 
@@ -35,7 +35,7 @@ def merged(
         changes = planned.get(number) or {each: experiment.params[each] for each in sweep.change}
         expected = flat(with_changes(base, {**changes, SEED: seed}).model_dump())
         if expected != experiment.params:
-            experiment_name = f"{name}-{number}-s{seed}"
+            experiment_name = name_of(name, key)
             differing = ", ".join(
                 f"{each} is {experiment.params.get(each)} there, expected {value}"
                 for each, value in expected.items()

@@ -88,8 +88,7 @@ class Progress(tune.Callback):
         }
         if values:
             choose: Callable[..., Key] = max if self.sweep.direction == "maximize" else min
-            number, seed = choose(values, key=lambda each: values[each])
-            told.append(f"best so far {self.name}-{number}-s{seed}")
+            told.append(f"best so far {record.name_of(self.name, choose(values, key=lambda each: values[each]))}")
         if ended < self.total and ended > self.before:
             left = (time.monotonic() - self.started) / (ended - self.before) * (self.total - ended)
             told.append(f"about {duration(left)} left")
@@ -99,8 +98,7 @@ class Progress(tune.Callback):
         return sum(outcome.ended != "" for outcome in self.outcomes.values())
 
     def label(self, trial: TuneTrial) -> str:
-        number, seed = key(trial)
-        return f"{self.name}-{number}-s{seed}"
+        return record.name_of(self.name, key(trial))
 
 
 def key(trial: TuneTrial) -> Key:

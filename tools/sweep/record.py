@@ -15,6 +15,17 @@ FOLDER = ROOT / ".dvc/tmp/sweeps"
 Key = tuple[int, int]  # number of the candidate, seed
 
 
+def ending_of(key: Key) -> str:
+    """Say how the names of a trial's experiment and of its files end."""
+    number, seed = key
+    return f"{number}-s{seed}"
+
+
+def name_of(sweep: str, key: Key) -> str:
+    """Name a trial's experiment."""
+    return f"{sweep}-{ending_of(key)}"
+
+
 class Outcome(BaseModel):
     """What became of a trial."""
 
@@ -42,7 +53,7 @@ def load(path: Path) -> dict[Key, Outcome]:
 
 
 def save(outcomes: Mapping[Key, Outcome], path: Path) -> None:
-    texts = {f"{number}-s{seed}": outcome.model_dump() for (number, seed), outcome in sorted(outcomes.items())}
+    texts = {ending_of(key): outcome.model_dump() for key, outcome in sorted(outcomes.items())}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(texts), encoding="utf-8")
 

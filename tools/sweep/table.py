@@ -9,7 +9,7 @@ from typing import Any
 from stages.files import replacing
 from tools import ROOT, tables
 from tools.runs.seeds import interval_of_mean
-from tools.sweep.record import Key, Outcome
+from tools.sweep.record import Key, Outcome, name_of
 from tools.sweep.specification import Sweep
 
 FOLDER = ROOT / "reports/sweeps"
@@ -107,7 +107,7 @@ def counted(commit: str, outcomes: Mapping[Key, Outcome]) -> str:
 
 def command(name: str, best: Candidate) -> str:
     """Return the command that takes a candidate, with its first seed."""
-    return f"dvc exp apply {name}-{best.number}-s0"
+    return f"dvc exp apply {name_of(name, (best.number, 0))}"
 
 
 def interval(sweep: Sweep, values: Sequence[float]) -> str:

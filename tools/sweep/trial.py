@@ -28,6 +28,7 @@ from stages.terminal import printable
 from tools.storage.store import NAME
 from tools.sweep import node
 from tools.sweep.candidates import Trial, with_changes
+from tools.sweep.record import name_of
 
 # Runs a command on some cores. A second process kills all of it once the other end of standard input has died. Ray
 # kills the first one then, but nothing that the first one started.
@@ -61,7 +62,7 @@ class Job:
     pause: float  # seconds before an attempt fails for want of storage or git remote
 
     def experiment(self, trial: Trial) -> str:
-        return f"{self.name}-{trial.ending}"
+        return name_of(self.name, trial.key)
 
     def ref(self, trial: Trial) -> str:
         """Name the reference of a trial's experiment in git."""
