@@ -67,6 +67,19 @@ def test_a_name_of_nothing_comes_with_the_command_that_gets_it(name: str, messag
         resolve(name, clone.folder)
 
 
+def test_a_reference_that_is_no_experiment_is_named_with_the_command_that_removes_it(clone: Clone) -> None:
+    reference = "refs/exps/12/345/<b>x</b>"
+    clone.run("git", "update-ref", reference, "HEAD")
+    with pytest.raises(InputError) as refused:
+        resolve("better", clone.folder)
+    assert str(refused.value).startswith(f"{reference}: no name of an experiment, ")
+    command = re.search("`(.*)`", str(refused.value))
+    assert command
+    clone.run("sh", "-c", command[1])
+    with pytest.raises(InputError, match="better: no commit, branch, tag or experiment here"):
+        resolve("better", clone.folder)
+
+
 def test_what_is_no_repository_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not readable as a git repository with DVC"):
         resolve("HEAD", tmp_path)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pygit2
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.repo.experiments.exceptions import InvalidExpRefError
 from dvc.scm import RevError, clone, resolve_rev
 from pydantic import TypeAdapter
 from scmrepo.exceptions import SCMError
@@ -156,6 +157,12 @@ def git_errors(repo: str | Path) -> Iterator[None]:
     try:
         yield
     except (DvcException, SCMError, pygit2.GitError, RecursionError) as error:
+        if isinstance(error, InvalidExpRefError):
+            remove = f"git update-ref -d {shlex.quote(error.ref)}"
+            raise InputError(
+                f"{error.ref}: no name of an experiment, and DVC finds no experiment by its name while there is one; "
+                f"`{remove}` removes it"
+            ) from None
         reason = " ".join(str(error).split())
         if "is not owned by" in reason:
             allow = f"git config --global --add safe.directory {shlex.quote(str(Path(repo).resolve()))}"
