@@ -43,7 +43,7 @@ def test_experiments_on_the_remote_are_done_whoever_ran_them() -> None:
 def test_what_was_recorded_as_finished_and_is_not_on_the_remote_runs_again() -> None:
     sweep = make_sweep(**GRID)
     recorded = {
-        (0, 0): Outcome(ended="finished", changes={"train.epochs": 2}, history=[ROW], seconds=5.0),
+        (0, 0): Outcome(ended="finished", changes={"train.epochs": 2}, history=[ROW], spans=[(1.0, 6.0)]),
         (0, 1): Outcome(ended="stopped", changes={"train.epochs": 2}, history=[ROW]),
         (1, 0): Outcome(ended="failed", changes={"train.epochs": 9}, reason="of an earlier file"),
     }

@@ -7,7 +7,7 @@ from typing import Any
 from tools.sweep import record
 from tools.sweep.record import Key, Outcome
 from tools.sweep.specification import Grid, Sweep
-from tools.sweep.table import candidates, duration, markdown
+from tools.sweep.table import candidates, duration, elapsed, markdown
 
 SWEEP = Sweep.model_validate(
     {
@@ -23,7 +23,13 @@ def outcome(number: int, *accuracies: float, ended: str = "finished", **others: 
         for at, value in enumerate(accuracies)
     ]
     return Outcome.model_validate(
-        {"ended": ended, "changes": {"train.decay": (number + 1) / 10}, "history": rows, "seconds": 1800.0, **others}
+        {
+            "ended": ended,
+            "changes": {"train.decay": (number + 1) / 10},
+            "history": rows,
+            "spans": [(900.0 * number, 900.0 * number + 1800.0)],
+            **others,
+        }
     )
 
 
@@ -35,7 +41,7 @@ OUTCOMES: dict[Key, Outcome] = {
     (2, 0): outcome(2, 0.99, ended="stopped"),
     (2, 1): outcome(2, 0.99, 0.99),
     (3, 0): outcome(3, ended="failed", reason="training diverged in epoch 1"),
-    (3, 1): outcome(3, ended="", seconds=None),
+    (3, 1): outcome(3, ended="", spans=[]),
 }
 
 
@@ -66,7 +72,10 @@ def test_the_table_has_the_spread_over_seeds_and_the_command_that_takes_the_best
     assert lines[2] == (
         "8 trials at commit aaaaaaaaaa: 5 finished, 1 stopped early, 1 failed, 1 not run: run the same command again."
     )
-    assert lines[3] == "Together they took 3.5 h and 3.50 reserved CPU hours, without the 1 that others ran."
+    assert lines[3] == (
+        "Trials ran for 75 min. Together they took 3.5 h and 3.50 reserved CPU hours, without the 1 that this clone "
+        "did not run to an end."
+    )
     cells = [cell.strip() for cell in lines[7].split("|")]
     deviation = statistics.stdev([0.9, 0.88])
     margin = 12.706204736432095 * deviation / 2**0.5  # Student's, one degree of freedom
@@ -90,6 +99,11 @@ def test_a_record_is_read_as_it_was_saved_and_a_damaged_one_counts_as_none(tmp_p
         path.write_text(damaged)
         assert record.load(path) == {}
     assert record.load(tmp_path / "none.json") == {}
+
+
+def test_the_time_between_two_calls_of_a_sweep_does_not_count() -> None:
+    runs = [[(0.0, 10.0), (100.0, 105.0)], [(4.0, 12.0)], [(5.0, 6.0)], []]
+    assert elapsed(outcome(0, spans=spans) for spans in runs) == 17.0
 
 
 def test_durations_are_given_in_the_unit_that_fits() -> None:

@@ -45,7 +45,7 @@ def outcome(number: int) -> Outcome:
             },
             "history": rows,
             "reason": "" if epochs else HOSTILE,
-            "seconds": 10.0 * epochs,
+            "spans": [(0.0, 10.0 * epochs)],
         }
     )
 

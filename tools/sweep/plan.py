@@ -48,7 +48,7 @@ def merged(
         known = recorded.get(key)
         outcomes[key] = Outcome(
             ended="finished", changes=dict(changes), history=experiment.history,
-            seconds=known.seconds if known else None, node=known.node if known else "",
+            spans=known.spans if known else [], node=known.node if known else "",
         )  # fmt: skip
     return outcomes
 

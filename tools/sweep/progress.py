@@ -25,6 +25,7 @@ class Progress(tune.Callback):
         self.started = time.monotonic()
         self.before = self.ended()  # in earlier commands
         self.rows: dict[Key, list[dict[str, float]]] = {}
+        self.starts: dict[Key, float] = {}
 
     def on_trial_result(self, *, trial: TuneTrial, result: dict[str, Any], **_: Any) -> None:
         self.note(trial, result)
@@ -35,6 +36,7 @@ class Progress(tune.Callback):
         self.end(trial, ended=ended, reason=result.get("reason", ""))
 
     def on_trial_start(self, *, trial: TuneTrial, **_: Any) -> None:
+        self.starts.setdefault(key(trial), time.time())
         if trial.num_failures:
             print(f"{self.label(trial)}: {reason(trial)}; it is started again", flush=True)
         elif key(trial) not in self.outcomes:
@@ -56,13 +58,13 @@ class Progress(tune.Callback):
                 print(f"{self.label(trial)}, epoch {row['epoch']:.0f}: {shown(self.sweep, row)}", flush=True)
 
     def end(self, trial: TuneTrial, *, ended: Any, reason: str) -> None:
-        known = self.outcomes.get(key(trial))
+        known, now = self.outcomes.get(key(trial)), time.time()
         self.outcomes[key(trial)] = Outcome(
             ended=ended,
             changes=trial.config["trial"]["changes"],
             history=self.rows.get(key(trial), []),
             reason=reason,
-            seconds=(known.seconds or 0 if known else 0) + float(trial.last_result.get("time_total_s", 0)),
+            spans=[*(known.spans if known else []), (self.starts.get(key(trial), now), now)],
             node=str(trial.last_result.get("node_ip", "")),
         )
         record.save(self.outcomes, self.path)

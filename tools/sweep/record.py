@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from stages.files import replacing
 from tools import ROOT
@@ -35,8 +35,13 @@ class Outcome(BaseModel):
     changes: dict[str, Any]  # of the candidate, by section.name
     history: list[dict[str, float]] = []  # a row an epoch
     reason: str = ""  # of a failure, or why the trial has not ended
-    seconds: float | None = None  # of all attempts in this clone
+    spans: list[tuple[float, float]] = []  # start and end of its runs by this clone, in seconds since 1970
     node: str = ""
+
+    @property
+    def seconds(self) -> float | None:
+        """Return how long its runs by this clone took, or None if others ran it."""
+        return sum(end - start for start, end in self.spans) if self.spans else None
 
 
 def path_of(sweep: str, commit: str) -> Path:
@@ -46,9 +51,9 @@ def path_of(sweep: str, commit: str) -> Path:
 def load(path: Path) -> dict[Key, Outcome]:
     """Read a record; an unreadable one counts as none, since all that is finished is on the remote."""
     try:
-        texts = json.loads(path.read_text(encoding="utf-8"))
-        return {_key(name): Outcome.model_validate(outcome) for name, outcome in texts.items()}
-    except (OSError, ValueError, AttributeError, ValidationError):
+        outcomes = TypeAdapter(dict[str, Outcome]).validate_json(path.read_bytes())
+        return {_key(name): outcome for name, outcome in outcomes.items()}
+    except (OSError, ValueError):  # pydantic's errors are ValueErrors
         return {}
 
 

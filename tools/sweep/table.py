@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,14 +72,15 @@ def write(name: str, sweep: Sweep, commit: str, outcomes: Mapping[Key, Outcome])
 
 def markdown(name: str, sweep: Sweep, commit: str, outcomes: Mapping[Key, Outcome]) -> str:
     ordered = candidates(sweep, outcomes)
-    seconds = [outcome.seconds for outcome in outcomes.values() if outcome.seconds is not None]
-    others = len(outcomes) - len(seconds)
+    together = sum(outcome.seconds or 0 for outcome in outcomes.values())
+    others = sum(not outcome.spans for outcome in outcomes.values())
     lines = [
         f"# Sweep {name}",
         "",
         f"{counted(commit, outcomes)}.",
-        f"Together they took {duration(sum(seconds))} and {sum(seconds) * sweep.cpus / 3600:.2f} reserved CPU hours"
-        f"{f', without the {others:,} that others ran' if others else ''}.",
+        f"Trials ran for {duration(elapsed(outcomes.values()))}. Together they took {duration(together)} and "
+        f"{together * sweep.cpus / 3600:.2f} reserved CPU hours"
+        f"{f', without the {others:,} that this clone did not run to an end' if others else ''}.",
         "",
         rows(name, sweep, ordered),
         "",
@@ -94,6 +95,15 @@ def markdown(name: str, sweep: Sweep, commit: str, outcomes: Mapping[Key, Outcom
             "",
         ]
     return "\n".join(lines)
+
+
+def elapsed(outcomes: Iterable[Outcome]) -> float:
+    """Return the seconds in which at least one trial ran."""
+    total, until = 0.0, -math.inf
+    for start, end in sorted(span for outcome in outcomes for span in outcome.spans):
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total
 
 
 def counted(commit: str, outcomes: Mapping[Key, Outcome]) -> str:
