@@ -1,5 +1,6 @@
 """The page of a sweep, in a real browser."""
 
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,22 @@ def test_parallel_coordinates_and_importance_are_of_the_varied_parameters(opened
     shares = page.locator(".bars dd:last-of-type, .bars dt").all_text_contents()
     assert set(page.locator(".bars dt").all_text_contents()) == {"train.learning_rate", "model.lstm_units"}
     assert shares
+
+
+def test_a_trial_that_learned_nothing_does_not_lay_the_others_on_one_spot(tmp_path: Path, pages: Pages) -> None:
+    from tools.sweep.page import page  # noqa: PLC0415 - it needs Optuna
+
+    rows = [row | {"validation_accuracy": 0.1} for row in OUTCOMES[0, 0].history]
+    outcomes = OUTCOMES | {(0, 0): OUTCOMES[0, 0].model_copy(update={"history": rows})}
+    path = tmp_path / "rate.html"
+    path.write_text(page("rate", SWEEP, "a" * 40, outcomes), encoding="utf-8")
+    opened = pages.open(path)
+    errors = [1 - each.history[-1]["validation_accuracy"] for each in outcomes.values() if each.history]
+    worst = f"≤ {1 - 3 * statistics.median_high(errors):.2%}"
+    expect(opened.locator("#plots svg").nth(1).locator(".tick").nth(3)).to_have_text(worst)
+    expect(opened.locator("#parallel .tick").nth(-5)).to_have_text(worst)
+    (circle,) = opened.locator("#plots svg").nth(1).locator("circle", has_text="rate-0-s0").all()
+    assert circle.get_attribute("cy") == opened.locator("#plots svg").nth(1).locator("line").first.get_attribute("y1")
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])

@@ -64,7 +64,7 @@ function wanted() {
     };
   });
   for (const [column, [low, high]] of state.brushes) {
-    tests.push((run) => { const at = column.scale(column.of(run)); return at >= low && at <= high; });
+    tests.push((run) => { const at = column.scale.place(column.of(run)); return at >= low && at <= high; });
   }
   return runs.rows.filter((run) => tests.every((test) => test(run)));
 }
@@ -241,18 +241,46 @@ const svg = (tag, attributes, text) => {
 
 // Place the values of an axis between 0, below, and 1, above.
 function scaleOf(column) {
+  if (column === objective) return objectiveScale(compared.map(column.of));
   const values = [...new Set(compared.map(column.of).filter((value) => value != null && value !== ""))];
   const numbers = values.every((value) => typeof value === "number");
-  if (!numbers || (values.length <= 12 && column !== objective)) {
+  const text = (value) => (typeof value === "number" ? String(Number(value.toPrecision(4))) : short(String(value), 14));
+  if (!numbers || values.length <= 12) {
     const ordered = values.toSorted(compare);
-    const place = new Map(ordered.map((value, at) => [value, ordered.length > 1 ? at / (ordered.length - 1) : 0.5]));
-    column.scale = (value) => place.get(value) ?? -1;
-    column.ticks = ordered.length <= 12 ? ordered : [ordered[0], ordered.at(-1)];
-  } else {
-    const [low, high] = [Math.min(...values), Math.max(...values)];
-    column.scale = (value) => (typeof value === "number" ? (high > low ? (value - low) / (high - low) : 0.5) : -1);
-    column.ticks = [0, 1, 2, 3, 4].map((at) => low + ((high - low) * at) / 4);
+    const places = new Map(ordered.map((value, at) => [value, ordered.length > 1 ? at / (ordered.length - 1) : 0.5]));
+    const place = (value) => places.get(value) ?? -1;
+    const shown = ordered.length <= 12 ? ordered : [ordered[0], ordered.at(-1)];
+    return { place, ticks: shown.map((value) => ({ at: place(value), text: text(value) })) };
   }
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const isLog = low > 0 && high / low >= 10;
+  const [number, back] = isLog ? [Math.log, Math.exp] : [(value) => value, (value) => value];
+  const [first, last] = [number(low), number(high)];
+  return {
+    place: (value) => (typeof value === "number" ? (number(value) - first) / (last - first) : -1),
+    ticks: [0, 0.25, 0.5, 0.75, 1].map((at) => ({ at, text: text(back(first + at * (last - first))) })),
+  };
+}
+
+// Errors or losses of more than three times the median are placed at the worse end. Otherwise one run that learned
+// nothing would lay all others on one spot.
+function objectiveScale(values) {
+  const worseness = (value) => (runs.lower ? value : 1 - value);
+  const ordered = values.map(worseness).toSorted((one, other) => one - other);
+  const [best, last] = [ordered[0], ordered.at(-1)];
+  const worst = Math.max(best, Math.min(last, 3 * ordered[Math.floor(ordered.length / 2)]));
+  const place = (value) => {
+    const share = worst > best ? (worst - Math.min(worseness(value), worst)) / (worst - best) : 0.5;
+    return runs.lower ? 1 - share : share;
+  };
+  const cut = (share) => (share === 0 && worst < last ? (runs.lower ? "≥ " : "≤ ") : "");
+  return {
+    place,
+    ticks: (worst > best ? [0, 0.25, 0.5, 0.75, 1] : [1]).map((share) => {
+      const value = worseness(worst - share * (worst - best));  // its own inverse
+      return { at: place(value), text: cut(share) + FORMS[objective.form](value) };
+    }),
+  };
 }
 
 const HEIGHT = 320, TOP = 40, GAP = 130, LEFT = 70;
@@ -264,8 +292,8 @@ function drawParallel(all) {
   const picture = $("#parallel");
   const width = LEFT + (axes.length - 1) * GAP + 110;
   for (const [name, value] of Object.entries({ width, height: HEIGHT + TOP + 30, viewBox: `0 0 ${width} ${HEIGHT + TOP + 30}` })) picture.setAttribute(name, value);
-  const y = (column, run) => TOP + HEIGHT * (1 - column.scale(column.of(run)));
-  axes.forEach((axis) => axis.scale ?? scaleOf(axis));
+  const y = (column, run) => TOP + HEIGHT * (1 - column.scale.place(column.of(run)));
+  axes.forEach((axis) => { axis.scale ??= scaleOf(axis); });
   const parts = [];
   const ordered = found.toSorted((one, other) => better(other, one));
   const rank = new Map(ordered.map((run, at) => [run, ordered.length > 1 ? at / (ordered.length - 1) : 1]));
@@ -281,8 +309,8 @@ function drawParallel(all) {
     const x = LEFT + at * GAP;
     parts.push(svg("line", { class: "axis", x1: x, x2: x, y1: TOP, y2: TOP + HEIGHT }));
     parts.push(svg("text", { x, y: 16, "text-anchor": "middle" }, short(axis.label ?? axis.name, 18)));
-    for (const tick of axis.ticks) {
-      parts.push(svg("text", { class: "tick", x: x + 6, y: TOP + HEIGHT * (1 - axis.scale(tick)) + 4 }, axis === objective ? FORMS[objective.form](tick) : typeof tick === "number" ? String(Number(tick.toPrecision(4))) : short(String(tick), 14)));
+    for (const tick of axis.scale.ticks) {
+      parts.push(svg("text", { class: "tick", x: x + 6, y: TOP + HEIGHT * (1 - tick.at) + 4 }, tick.text));
     }
     const brush = state.brushes.get(axis);
     if (brush) parts.push(svg("rect", { class: "brush", x: x - 7, width: 14, y: TOP + HEIGHT * (1 - brush[1]), height: HEIGHT * (brush[1] - brush[0]) }));

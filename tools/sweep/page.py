@@ -46,6 +46,7 @@ def page(name: str, sweep: Sweep, commit: str, outcomes: Mapping[Key, Outcome]) 
             drawing=Markup(plots_page.drawing(plots_page.PAGE.read_text(encoding="utf-8"))),  # noqa: S704 - our own
             name=name,
             metric=sweep.metric.replace("_", " "),
+            lower=sweep.direction == "minimize",
             told=table.counted(commit, outcomes),
             count=len(outcomes),
             best=best_of(name, sweep, ordered),
@@ -126,13 +127,16 @@ def importance(sweep: Sweep, ordered: Sequence[Candidate]) -> list[tuple[str, fl
     if len(sweep.varied) < 2 or len(measured) < 4:
         return []
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(direction=sweep.direction)
-    for candidate in measured:
+    study = optuna.create_study()
+    means = [statistics.mean(candidate.values(sweep.metric)) for candidate in measured]
+    worseness = means if sweep.direction == "minimize" else [1 - mean for mean in means]
+    limit = 3 * statistics.median_high(worseness)  # as in experiments.js
+    for candidate, value in zip(measured, worseness, strict=True):
         study.add_trial(
             optuna.trial.create_trial(
                 params=encoded_of(sweep, candidate.changes),
                 distributions=distributions(sweep),
-                value=statistics.mean(candidate.values(sweep.metric)),
+                value=min(value, limit),
             )
         )
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)

@@ -1,6 +1,6 @@
-// Learning curves of all trials, and the metric against each parameter that differs.
+// Learning curves of all trials, and the metric against each parameter that differs. experiments.js has the scale.
 
-const WIDE = 360, HIGH = 240, EDGE = { left: 62, right: 14, top: 34, bottom: 34 };
+const WIDE = 360, HIGH = 240, EDGE = { left: 78, right: 14, top: 34, bottom: 34 };
 const ranked = new Map(compared.toSorted((one, other) => better(other, one)).map((run, at) => [run, compared.length > 1 ? at / (compared.length - 1) : 1]));
 const colourOf = (run) => `color-mix(in srgb, rgb(var(--blue)) ${100 * ranked.get(run)}%, rgb(var(--orange)))`;
 const across = (share) => EDGE.left + share * (WIDE - EDGE.left - EDGE.right);
@@ -21,8 +21,7 @@ function plot(title, below, left, right, vertical, marks) {
     svg("text", { class: "tick", x: across(0), y: HIGH - 10 }, left),
     svg("text", { class: "tick", x: across(1), y: HIGH - 10, "text-anchor": "end" }, right),
     svg("text", { class: "tick", x: across(0.5), y: HIGH - 10, "text-anchor": "middle" }, below),
-    svg("text", { class: "tick", x: EDGE.left - 6, y: down(0) + 2, "text-anchor": "end" }, FORMS[objective.form](vertical.low)),
-    ...(vertical.high > vertical.low ? [svg("text", { class: "tick", x: EDGE.left - 6, y: down(1) + 6, "text-anchor": "end" }, FORMS[objective.form](vertical.high))] : []),
+    ...vertical.ticks.map(({ at, text }) => svg("text", { class: "tick", x: EDGE.left - 11, y: down(at) + 4, "text-anchor": "end" }, text)),
   );
   for (const [run, mark] of marks) {
     mark.append(svg("title", {}, `${run.name}: ${FORMS[objective.form](objective.of(run))}`));
@@ -36,7 +35,7 @@ function plotCurves() {
   const curve = (run) => run.history[runs.objective];
   const drawn = compared.filter((run) => curve(run).length);
   if (!drawn.length) return;
-  const vertical = ends(drawn.flatMap(curve));
+  const vertical = objectiveScale(drawn.flatMap(curve));
   const last = Math.max(...drawn.map((run) => curve(run).length));
   const x = (at) => across(last > 1 ? at / (last - 1) : 0.5);
   plot("Learning curves", "epoch", "1", last > 1 ? String(last) : "", vertical, drawn.map((run) => {
@@ -54,7 +53,7 @@ function plotParameter(column) {
   const isLog = numbers && Math.min(...values) > 0 && Math.max(...values) / Math.min(...values) >= 10;
   const number = (value) => (numbers ? (isLog ? Math.log(value) : value) : order.indexOf(value));
   const horizontal = ends(values.map(number));
-  const vertical = ends(compared.map(objective.of));
+  const vertical = objectiveScale(compared.map(objective.of));
   plot(`${short(column.name, 24)}${isLog ? " (log scale)" : ""}`, "", rounded(order[0]), rounded(order.at(-1)), vertical, compared.map((run) => [run, svg("circle", {
     cx: across(horizontal.place(number(column.of(run)))), cy: down(vertical.place(objective.of(run))), r: 5, style: `fill: ${colourOf(run)}`,
   })]));
