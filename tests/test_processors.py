@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stages import archive, environment, evaluate, prepare, train
+from stages.errors import InputError
 from tests.parameters import SMALL, write_params
 from tests.processors import __main__ as compare
 from tools import ROOT
@@ -138,6 +139,14 @@ def test_the_first_difference_is_named() -> None:
     lines = [line.split() for line in compare.table(expected, found).splitlines()]
     assert lines[2] == ["step", "1:", "loss", "2", "same", "different"]
     assert lines[-1] == ["verdict", "same", "different"]
+
+
+def test_a_program_that_fails_on_the_bare_machine_ends_the_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = subprocess.CompletedProcess([], 1, "0123 initial variables\n", "Traceback\nInputError: not found\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(InputError, match="this machine ended with exit code 1: InputError: not found"):
+        compare.run("this machine")
+    assert compare.run("QEMU's max", before=("qemu-x86_64",)) == {"initial variables": "0123"}
 
 
 def test_a_missing_qemu_is_one_line() -> None:

@@ -44,7 +44,10 @@ def main() -> None:
 
 
 def run(name: str, *arguments: str, before: tuple[str, ...] = ()) -> Hashes:
-    """Compute the steps in a process of their own. What QEMU lacks of a processor, it says on standard error."""
+    """Compute the steps in a process of their own. What QEMU lacks of a processor, it says on standard error.
+
+    Raises `InputError` if the process fails on the bare machine, with which the others are compared.
+    """
     print(f"{name} ...", end=" ", flush=True)
     start = time.monotonic()
     done = subprocess.run(
@@ -54,7 +57,10 @@ def run(name: str, *arguments: str, before: tuple[str, ...] = ()) -> Hashes:
     print(f"{time.monotonic() - start:.0f} s", flush=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "TCG doesn't support" not in line]
-        print(f"{name} ended with exit code {done.returncode}: {' '.join(lines[-1:]) or 'no message'}", flush=True)
+        fault = f"{name} ended with exit code {done.returncode}: {' '.join(lines[-1:]) or 'no message'}"
+        if not (arguments or before):
+            raise InputError(fault)
+        print(fault, flush=True)
     return {name: value for value, _, name in (line.partition(" ") for line in done.stdout.splitlines())}
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages import archive, dataset, evaluate, history
+from stages import archive, dataset, evaluate, history, own
 from stages.dataset import Dataset
 from stages.history import Epoch
 from stages.prepare import digits_images, split
@@ -82,6 +82,7 @@ def evaluation_of(training: Dataset, validation: Dataset, test: Dataset) -> Iter
     dataset.TRAIN.parent.mkdir(parents=True)
     for part, path in ((training, dataset.TRAIN), (validation, dataset.VALIDATION), (test, dataset.TEST)):
         dataset.save(part, path)
+    dataset.save(own.read([]), dataset.OWN_TEST)
     history.PATH.parent.mkdir()
     history.save(Epoch(number, 1 - 1 / number, 2 / number, 1 - 1 / number, 1 / number, 0.001) for number in (2, 3, 4))
     with redirect_stdout(io.StringIO()):
