@@ -560,12 +560,12 @@ def test_a_missing_file_is_named_and_the_page_is_made_without_it(models: Clone, 
     printed = compare(clone, "base", "better")
     page = pages.open(clone.folder / COMPARISON)
     for path in ("data/processed/test.npz", "models/environment.json"):
-        assert re.search(rf"{path} at \w+: neither in the cache nor in the storage; .*`dvc push", printed)
+        assert re.search(rf"{path} at \w+: neither in the cache nor in the storage; .*dvc push` in", printed)
         expect(page.locator(".notice", has_text=path).first).to_contain_text("dvc push")
     expect(page.locator("svg.marks")).to_have_count(3)
     # What is missing comes after the verdict, with a way out that needs nobody else.
     assert page.locator("#result > *").first.locator("#verdict").count() == 1
-    expect(page.locator(".notice").first).to_contain_text("`make repro` make it here")
+    expect(page.locator(".notice").first).to_contain_text("make repro` makes it here")
     assert page.locator(".digits img").count() == 0
     assert sorted(shown(page, "Still wrong")) == sorted(fates(models, "base", "better")["Still wrong"])
 
@@ -795,7 +795,7 @@ def test_markdown_is_short_if_no_result_changed(models: Clone, tmp_path: Path) -
     assert "| models/environment.json | not known | not known |" in written
     assert "![" not in written
     assert re.search(
-        r"Missing: models/environment.json at \w+: neither in the cache nor in the storage; .*`dvc push", written
+        r"Missing: models/environment.json at \w+: neither in the cache nor in the storage; .*dvc push` in", written
     )
 
 

@@ -133,10 +133,11 @@ def test_a_version_without_its_model_gets_no_stage(releases: Clone) -> None:
     give_prod(releases, 1, "run-v1.0.1")
     give_prod(releases, 2, "run-v1.1.1")
     forget(releases, "run-v1.0.1", "models/lstm.keras")
+    commit = releases.run("git", "rev-parse", "run-v1.0.1^{commit}").strip()
     for printed in (roll_back(releases, exit_code=1), promote(releases, "v1.0.1", exit_code=1)):
         assert error_of(printed).startswith(
             "error: models/lstm.keras at lstm@v1.0.1: neither in the cache nor in the storage; "
-            "whoever has it pushes it with `dvc push --all-commits models/lstm.keras`"
+            f"`git checkout {commit[:10]} && dvc push` in a clone that has it shares it; "
         )
     assert releases.run("git", "tag", "--list", "lstm#*").split() == ["lstm#prod#1", "lstm#prod#2"]
 

@@ -155,9 +155,11 @@ def test_a_revision_is_described_and_the_older_of_two_is_known(clone: Clone) -> 
 def test_what_is_missing_is_named(clone: Clone) -> None:
     (clone.folder / ".dvc/cache").rename(clone.folder / ".dvc/elsewhere")
     first = resolve("first", clone.folder)
+    check_out = f"git checkout {first.commit[:10]} &&"
     with pytest.raises(
         InputError,
-        match=r"models/lstm\.keras at first: neither in the cache nor in the storage; .*`dvc push --all-commits m",
+        match=r"models/lstm\.keras at first: neither in the cache nor in the storage; "
+        f"`{check_out} dvc push` in a clone that has it shares it; `{check_out} make repro` makes it here",
     ):
         read_bytes(first, "models/lstm.keras")
     with pytest.raises(InputError, match="docs/none: there is no such file at first"):

@@ -331,9 +331,9 @@ def _missing(revision: Revision, path: str, md5: str | None, *, is_stored: bool)
         )
     if not revision.commit:
         return f"{path} {revision.place}: neither there nor in the cache nor in the storage; `make repro` makes it"
-    check_out = "" if revision.name == "HEAD" else f"`git checkout {revision.commit[:10]}` and "
+    # At another commit than that of the workspace, DVC does not find a storage with a relative path.
+    check_out = "" if revision.name == "HEAD" else f"git checkout {revision.commit[:10]} && "
     return (
-        f"{path} {revision.place}: neither in the cache nor in the storage; whoever has it pushes it with "
-        f"`dvc push --all-commits {path}`, or of an experiment with `dvc exp push origin {revision}`; "
-        f"{check_out}`make repro` make{'' if check_out else 's'} it here"
+        f"{path} {revision.place}: neither in the cache nor in the storage; `{check_out}dvc push` in a clone that has "
+        f"it shares it; `{check_out}make repro` makes it here"
     )
