@@ -1,8 +1,8 @@
 """Run a commit's whole pipeline again in a clone, and compare its outputs with the record: `make verify`.
 
 Nothing is installed and no cache is shared; only MNIST's files and our own pictures are not made again. Exit codes of
-`python -m tools.verify`: 0 if every output has the bytes that dvc.lock names, 3 if some have not but the metrics agree
-within `TOLERANCE`, 4 if they do not, and 1 if the pipeline could not be run.
+`python -m tools.verify`: 0 if every output has the bytes that dvc.lock names, 3 if outputs differ and the metrics agree
+within `TOLERANCE`, 4 if the metrics differ more, and 1 if the pipeline could not be run.
 """
 
 import math
@@ -124,7 +124,7 @@ def first_difference(expected: Lock, found: Lock) -> str:
 
 
 def recorded(rev: str) -> Environment | None:
-    """Read where the recorded run was made; None if neither cache nor storage has it."""
+    """Read the record of the environment of a run; None if neither the cache nor the storage has it."""
     try:
         return read(resolve(rev), environment.PATH, environment.parse)
     except InputError:
@@ -132,15 +132,15 @@ def recorded(rev: str) -> Environment | None:
 
 
 def record_of(clone: Path) -> Environment | None:
-    """Read where the run of a clone was made; None at a commit that does not record it."""
+    """Read the record of the environment of a clone's run; None at a commit whose stages write none."""
     path = clone / environment.PATH
     return environment.parse(read_text(path), str(path)) if path.exists() else None
 
 
 def reasons(recorded: Mapping[str, str] | None, here: Mapping[str, str] | None) -> list[str]:
-    """Say as far as can be known why bits differ."""
+    """Say why bits differ, as far as the records of both runs tell it."""
     if recorded is None or here is None:
-        return [f"why is not known: {RECORD} of that run is neither in the cache nor in the storage; try `dvc pull`"]
+        return [f"the reason is not known: {RECORD} of one run is missing; `dvc pull` may fetch the recorded one"]
     names = {**recorded, **here}
     different = [name for name in names if recorded.get(name) != here.get(name)]
     if not different:

@@ -221,7 +221,7 @@ def test_another_hook_stays_and_may_call_ours(fresh: Clone, tmp_path: Path) -> N
     hook.chmod(0o755)
     for _ in range(2):
         line = error_of(setup(fresh, exit_code=1))
-        assert line.startswith(f"error: {hook}: a hook of yours, which stays; add the line `{CALL}` before")
+        assert line.startswith(f"error: {hook}: your own hook, which stays; add the line `{CALL}` before")
         assert hook.read_text() == "#!/bin/sh\necho theirs >&2\n"
     report_instead(fresh)
     fresh.commit("Code")

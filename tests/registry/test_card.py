@@ -134,7 +134,7 @@ def test_the_card_says_how_often_it_was_chosen_on_the_test_images() -> None:
     assert [row[0] for row in cells(table)[2:]] == ["1"]
     said, selected, table = choice(known, newer.commit).split("\n\n")
     assert said == "Versions were compared for a promotion on these test images 3 times, this one 3 times."
-    assert selected == ("It won twice: its test accuracy was selected on, so expect a lower one on new images.")
+    assert selected == ("It won twice. So it was selected by its test accuracy: expect a lower accuracy on new images.")
     assert cells(table)[0] == ["attempt", "candidate", "holder", "fixed", "broken", "p", "p needed", "decision"]
     assert cells(table)[2:] == [
         ["1", "v1.1.1", "v1.0.0", "30", "5", "1.12e-05", "0.00833", "promoted"],

@@ -121,7 +121,7 @@ def test_a_pair_that_was_compared_spends_nothing_again(releases: Clone) -> None:
     assert attempts(releases) == recorded
 
     card = releases.run("python", "-m", "tools.registry.card", "v1.0.1")
-    assert "compared for a promotion on these test images twice, this one twice.\n\nIt won twice: " in card
+    assert "compared for a promotion on these test images twice, this one twice.\n\nIt won twice. " in card
 
 
 def give_prod(clone: Clone, number: int, commit: str) -> None:

@@ -72,7 +72,7 @@ def test_a_reference_that_is_no_experiment_is_named_with_the_command_that_remove
     clone.run("git", "update-ref", reference, "HEAD")
     with pytest.raises(InputError) as refused:
         resolve("better", clone.folder)
-    assert str(refused.value).startswith(f"{reference}: no name of an experiment, ")
+    assert str(refused.value).startswith(f"{reference}: no name of an experiment; ")
     command = re.search("`(.*)`", str(refused.value))
     assert command
     clone.run("sh", "-c", command[1])

@@ -23,7 +23,7 @@ PRE_PUSH = """\
 #!/bin/sh
 # Git gives the commits to be pushed on the input. `git push --no-verify` goes without.
 cd ./{prefix} 2>/dev/null && test -f tools/storage/check.py || {{
-    echo "note: this commit has no tools/storage/check.py, so nobody looks whether its data is in the storage" >&2
+    echo "note: this commit has no tools/storage/check.py, so nothing checks that its data is in the storage" >&2
     exit 0
 }}
 PATH="$PWD/.venv/bin":{programs}:"$PATH" exec python -m tools.storage.check --push
@@ -128,7 +128,9 @@ def install_hook() -> Iterator[str]:
             f"{hook}, or run `git config {own} core.hooksPath{value}` for this clone and `make setup` again"
         )
     if hook.exists() or hook.is_symlink():
-        raise InputError(f"{hook}: a hook of yours, which stays; add the line `{CALL}` before all that reads its input")
+        raise InputError(
+            f"{hook}: your own hook, which stays; add the line `{CALL}` before commands that read the input"
+        )
     write_program(hook, f"#!/bin/sh\nexec {CALL}\n")
     yield f"before a push git runs {hook}, and so tools/storage/check.py of the branch that you are on"
 

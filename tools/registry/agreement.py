@@ -1,4 +1,4 @@
-"""What models predict, apart from what their commits record: the recorded test images again, and own test pictures."""
+"""Let models predict: the test images again, to compare with the recorded predictions, and own test pictures."""
 
 import io
 import sys
@@ -32,7 +32,7 @@ def check(of: Revision) -> None:
     test = dataset.parse(io.BytesIO(images), f"{dataset.TEST} at {of}")
     for fault in disagreements(recorded, test.labels, predict(model, test, of)):
         raise InputError(
-            f"{fault}; the commit's results are not of its model: check {of} out, run `dvc repro --force evaluate` and "
+            f"{fault}; the commit's results are not of its model: check out {of}, run `dvc repro --force evaluate` and "
             "commit the result"
         )
 
@@ -62,7 +62,7 @@ def predict(model: bytes, test: dataset.Dataset, of: Revision) -> Probabilities:
 
 
 def disagreements(recorded: Evidence, labels: Labels, probabilities: Probabilities) -> list[str]:
-    """Name the records that the model contradicts. A recorded digit may differ if it is as probable."""
+    """Name the records that the model contradicts. A recorded digit may differ if its probability is as high."""
     table = recorded.predictions
     if len(table) != len(labels):
         return [f"{predictions.PATH}: expected {len(labels):,} rows, found {len(table):,}"]
@@ -80,7 +80,7 @@ def disagreements(recorded: Evidence, labels: Labels, probabilities: Probabiliti
             first = int(np.argmax(wrong))
             found.append(
                 f"{predictions.PATH}: {what} of image {first} is {table[what][first]}, but the model and "
-                f"{dataset.TEST} give {expected[first]}, and so of {count:,} of {len(labels):,} images"
+                f"{dataset.TEST} give {expected[first]}; {count:,} of {len(labels):,} images differ"
             )
     if recorded.report.test.loss is not None and abs(recorded.report.test.loss - loss) > TOLERANCE * max(1, loss):
         found.append(f"{report.PATH}: test.loss is {recorded.report.test.loss}, but the model's is {loss}")

@@ -172,7 +172,7 @@ def _folder(test_set: str) -> str:
 def load(scm: Git, test_set: str) -> list[Attempt]:
     """Read the attempts on a test set, in order.
 
-    Raises `InputError` for a tag with such a name that records none.
+    Raises `InputError` for a tag that has the name of a record and is none.
     """
     fields = ("refname:strip=2", "objecttype", "taggername", "taggeremail", "contents")
     form = "".join(f"%({field})%00" for field in fields)

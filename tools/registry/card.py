@@ -99,7 +99,7 @@ def own_results(of: Run) -> list[str]:
 
 
 def choice(known: list[Attempt], commit: str) -> str:
-    """Say how often versions were compared for a promotion on the test images, and what it means for this one."""
+    """Say how often versions were compared on the test images, how often this one won, and what that means."""
     took_part = [each for each in known if commit in (each.candidate_commit, each.holder_commit)]
     won = [each for each in took_part if (each.decision == "promoted") == (each.candidate_commit == commit)]
     if not known:
@@ -107,7 +107,9 @@ def choice(known: list[Attempt], commit: str) -> str:
     said = f"Versions were compared for a promotion on these test images {times(len(known))}, this one "
     if not took_part:
         return f"{said}never."
-    selected = f"It won {times(len(won))}: its test accuracy was selected on, so expect a lower one on new images."
+    selected = (
+        f"It won {times(len(won))}. So it was selected by its test accuracy: expect a lower accuracy on new images."
+    )
     head = ("attempt", "candidate", "holder", "fixed", "broken", "p", "p needed", "decision")
     rows = [
         (each.attempt, each.candidate, each.holder, each.fixed, each.broken, f"{each.p:.3g}", f"{each.alpha:.3g}",

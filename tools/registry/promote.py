@@ -48,9 +48,9 @@ def main() -> None:
 
 
 def promote(scm: Git, candidate: Version, stage: str, origin: str, *, offline: bool) -> str | None:
-    """Assign a stage to a candidate if it is free, or held by one proven worse; end with exit code 1 if not.
+    """Assign a stage to a candidate if nobody holds the stage, or if the candidate is proven better than the holder.
 
-    Returns the tag, or None if the candidate holds the stage already.
+    Ends with exit code 1 if not. Returns the tag, or None if the candidate holds the stage already.
     """
     held = versions.holders(versions.assignments(scm, stage))
     holder = versions.version_of(held[-1]) if held else None

@@ -18,7 +18,10 @@ PATIENCE = 5  # seconds to wait for this machine's clock to pass another's
 
 
 def next_version(scm: Git, part: str) -> str:
-    """Count a part of the highest version up, and on past every tag that has the name; v0.0.0 is before the first."""
+    """Return the highest version with this part increased, or v0.0.0's if there is none.
+
+    While a tag has this name, the patch is increased too.
+    """
     known = versions.tags(scm)
     given = (SemVer(tag.version) for tag in known if tag.annotated and tag.version)
     name = _bumped(str(max(given, default=SemVer("v0.0.0")).version), part)
@@ -73,15 +76,15 @@ def assign(scm: Git, version: versions.Version, stage: str, message: str) -> str
 
 
 def write(scm: Git, name: str, commit: str, message: str) -> str:
-    """Write an annotated tag of a commit that git does not list before `keep`, and return its hash."""
+    """Write an annotated tag of a commit, and return the tag's hash. Git lists the tag only after `keep`."""
     tagger = git(scm, "var", "GIT_COMMITTER_IDENT").strip()
     content = f"object {commit}\ntype commit\ntag {name}\ntagger {tagger}\n\n{message}"
     return git(scm, "mktag", entered=content).strip()
 
 
 def keep(scm: Git, name: str, id_: str) -> None:
-    """Give a tag that was written its name.
+    """Give the tag that `write` made its name.
 
-    Raises `InputError` if there is one of this name.
+    Raises `InputError` if another tag has this name.
     """
     git(scm, "update-ref", f"refs/tags/{name}", id_, "0" * len(id_))

@@ -50,7 +50,7 @@ def load(of: Revision) -> Evidence:
 
 
 def own_predictions(of: Revision) -> pd.DataFrame:
-    """Read a revision's predictions of test pictures of our own: none, where the commit is older than they are."""
+    """Read a revision's predictions of own test pictures; none if the commit is older than this file."""
     if predictions.OWN_PATH.as_posix() not in read_lock(of).hashes:
         return NO_OWN
     return read(of, predictions.OWN_PATH, predictions.parse_own)
@@ -85,7 +85,7 @@ Disagreement = tuple[Path, str, float, float]  # file, name, recorded value, and
 
 
 def own_disagreements(found: Evidence) -> Iterator[Disagreement]:
-    """Say the same of each figure of test pictures of our own."""
+    """List the figures of own test pictures that do not follow from their predictions."""
     recorded, images = found.report.own_test, len(found.own)
     errors = int((found.own["actual"] != found.own["predicted"]).sum())
     yield from _disagreement("own_test.images", recorded.images if recorded else 0, images)
@@ -95,7 +95,7 @@ def own_disagreements(found: Evidence) -> Iterator[Disagreement]:
 
 
 def disagreements(found: Evidence) -> Iterator[Disagreement]:
-    """Say of each figure that does not follow from the predictions: its file, its name, its value, and theirs."""
+    """List the figures that do not follow from the predictions: file, name, recorded value and counted value."""
     actual, predicted = found.predictions["actual"], found.predictions["predicted"]
     counted = confusion.count(actual, predicted)
     if found.counts is not None:

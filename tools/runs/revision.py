@@ -95,7 +95,7 @@ def resolve(name: str, repo: str | Path = ROOT) -> Revision:
         try:
             return Revision(name, str(git[commit].peel(pygit2.Commit).id), str(repo))
         except pygit2.InvalidSpecError:
-            raise InputError(f"{name}: no commit, but something within one") from None
+            raise InputError(f"{name}: expected a commit, found a file or folder in one") from None
 
 
 def _commit(scm: Any, name: str) -> str:
@@ -103,7 +103,7 @@ def _commit(scm: Any, name: str) -> str:
         found = versions.find_version if versioned["version"] else versions.find_holder
         return found(scm, versioned["version"] or versioned["stage"]).commit
     try:
-        # Of no name DVC would make HEAD.
+        # DVC would take an empty name for HEAD.
         return str(resolve_rev(scm, name or "no name"))
     except RevError:
         raise InputError(
@@ -153,15 +153,15 @@ def _is_bare(folder: str) -> bool:
 
 @contextmanager
 def git_errors(repo: str | Path) -> Iterator[None]:
-    """Turn what DVC and libgit2 raise of a repository that they cannot read into one line."""
+    """Turn the errors of DVC and libgit2 about a repository that they cannot read into one line."""
     try:
         yield
     except (DvcException, SCMError, pygit2.GitError, RecursionError) as error:
         if isinstance(error, InvalidExpRefError):
             remove = f"git update-ref -d {shlex.quote(error.ref)}"
             raise InputError(
-                f"{error.ref}: no name of an experiment, and DVC finds no experiment by its name while there is one; "
-                f"`{remove}` removes it"
+                f"{error.ref}: no name of an experiment; DVC finds no experiment by its name while git has this "
+                f"reference; `{remove}` removes it"
             ) from None
         reason = " ".join(str(error).split())
         if "is not owned by" in reason:
@@ -169,8 +169,8 @@ def git_errors(repo: str | Path) -> Iterator[None]:
             raise InputError(f"{repo}: it belongs to another user; `{allow}` makes git read it") from None
         if re.search("object not found|unable to read tree", reason, re.IGNORECASE):
             raise InputError(
-                f"{repo}: this clone lacks an object ({reason}); of a partial clone, "
-                "`git fetch --refetch --no-filter` gets all"
+                f"{repo}: this clone lacks an object ({reason}); in a partial clone, "
+                "`git fetch --refetch --no-filter` gets all objects"
             ) from None
         raise InputError(f"{repo}: not readable as a git repository with DVC: {reason}") from None
 
@@ -233,9 +233,9 @@ def read_bytes(revision: Revision, path: str | Path) -> bytes:
 
 
 def refuse_hostile_pipeline(revision: Revision) -> None:
-    """Read what DVC would read of a pipeline, within limits that DVC does not have.
+    """Read the pipeline's files that DVC reads, within limits that DVC does not have.
 
-    Raises `InputError` for what it would take minutes or all memory for.
+    Raises `InputError` for a file that would take DVC minutes or all memory.
     """
     with git_errors(revision.repo), opened(revision.repo) as (dvc, git):
         for name in ("dvc.yaml", lock.PATH.as_posix()):

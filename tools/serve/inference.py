@@ -26,8 +26,8 @@ NEEDED = "it needs the packages of requirements-serve.txt: pip install --require
 def make_predictor(content: bytes, name: str, *, workers: int = 1) -> Predictor:
     """Make the function that computes probabilities (n, 10) for images (n, 28, 28) from the bytes of a .keras archive.
 
-    So many batches run side by side. Raises `InputError` with `name` if the archive cannot be converted; the function
-    raises it if the model gives no probabilities.
+    It runs as many batches side by side as there are workers. Raises `InputError` with `name` if the archive cannot be
+    converted. The function raises `InputError` if the model gives no probabilities.
     """
     batch = open_model(as_onnx(content, name))
 

@@ -73,7 +73,7 @@ def problems_of_push(lines: Iterable[str]) -> list[str]:
 
 
 def commits(repo: Repo, names: Iterable[str]) -> Iterator[str]:
-    """Return the commits that these objects are, or are tags of; another object has no data."""
+    """Return the commits behind these names. Objects that are no commits have no data."""
     for name in names:
         with suppress(SCMError):
             yield repo.scm.resolve_rev(f"{name}^{{commit}}")
@@ -87,7 +87,7 @@ def todays_storage(repo: Repo) -> dict[str, Any]:
 
 
 def told(check: Callable[[], Iterable[str]]) -> list[str]:
-    """Give what a check finds, or the line that says why it cannot be made."""
+    """Return what a check finds, or the line that says why the check failed."""
     try:
         with git_errors(Path.cwd()):
             return list(check())
@@ -124,7 +124,7 @@ def by_kind(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, 
 
 
 def changed_pictures(status: Mapping[str, Any]) -> Iterator[str]:
-    """Say which folders of our own pictures are not what git records, unless they are merely not pulled."""
+    """Name the folders of our own pictures that differ from what git records, except those that are not pulled."""
     for name, changes in status.items():
         for path, how in _changes(changes, "changed outs"):
             if how not in NOT_PULLED:
@@ -159,7 +159,7 @@ def changed_inputs(status: Mapping[str, Any], recorded: Lock, told: str | None =
 
 
 def changed_outputs(status: Mapping[str, Any], recorded: Lock, reports: set[str]) -> Iterator[str]:
-    """Say of each output that DVC calls changed that it is not the run's, unless it is data that is not pulled."""
+    """Name each output that differs from what the run made, except data that is not pulled."""
     for stage, changes in status.items():
         for path, how in _changes(changes, "changed outs") if stage in recorded.stages else ():
             if path in reports:
@@ -175,7 +175,7 @@ def _changes(changes: Iterable[Any], kind: str) -> Iterator[tuple[str, Any]]:
 
 
 def disagreements(recorded: Lock) -> Iterator[str]:
-    """Say which stage ran on another file than its maker's last run made, as after a merge line by line."""
+    """Name each stage that ran on another file than the last run of the file's stage made, as after a line merge."""
     made = {out.path: (name, out.md5) for name, stage in recorded.stages.items() for out in stage.outs}
     for name, stage in recorded.stages.items():
         for dep in stage.deps:

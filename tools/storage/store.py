@@ -19,7 +19,7 @@ from tools.runs.revision import git_errors, refuse_hostile_pipeline, resolve
 
 NAME = "storage"  # of the remote
 CREDENTIALS = (
-    "S3 takes yours from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or once and for all from "
+    "for S3, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or keep your keys in this clone: "
     f"`dvc remote modify --local {NAME} access_key_id ID` and the same with secret_access_key"
 )
 
@@ -63,7 +63,7 @@ class Stored(NamedTuple):
 
 
 def files(repo: Repo, storage: Any, rev: str) -> list[Stored]:
-    """List what the storage must hold of a commit: each file, and for each folder the list of what is in it."""
+    """List what the storage must hold of a commit: each file, and of each folder also the list of its files."""
     found: list[Stored] = []
     refuse_hostile_pipeline(resolve(rev, repo.root_dir))
     with git_errors(repo.root_dir), repo.switch(rev):
@@ -81,7 +81,7 @@ def files(repo: Repo, storage: Any, rev: str) -> list[Stored]:
 
 
 def _list_of_folder(storage: Any, md5: Any) -> Iterable[Any]:
-    """Read from the storage what is in a folder: nothing, where the list itself is missing or damaged."""
+    """Read a folder's list of files from the storage; nothing if the list is missing or damaged."""
     with storage_errors():
         try:
             return Tree.load(storage, md5)
@@ -90,10 +90,10 @@ def _list_of_folder(storage: Any, md5: Any) -> Iterable[Any]:
 
 
 def unavailable(repo: Repo, rev: str = "HEAD", push: str = "dvc push") -> list[str]:
-    """Say of each file of a commit that nobody else can get why, and what helps: the command that pushes, for most."""
+    """Name each file of a commit that other clones cannot get, with the reason and the command that helps."""
     storage = open_storage(repo)
     if note_folder(storage) and "CI" in os.environ:
-        print("note: in CI, which is another machine each time, that folder is not looked into", file=sys.stderr)
+        print("note: in CI this folder is not checked, since each run is on another machine", file=sys.stderr)
         return []
     sizes: dict[str, int | None] = {}
     found = []
@@ -108,7 +108,7 @@ def unavailable(repo: Repo, rev: str = "HEAD", push: str = "dvc push") -> list[s
                 remedy = "make repair" if sizes.get(file.folder or "") else push
                 found.append(f"{file.path}: not in the storage; run `{remedy}` in a clone that has it")
             except PermissionError as error:
-                found.append(f"{file.path}: the storage refuses {place}: {error}; ask who runs it, or {CREDENTIALS}")
+                found.append(f"{file.path}: the storage refuses {place}: {error}; ask who runs it; {CREDENTIALS}")
             else:
                 if file.size not in (None, size):
                     found.append(
@@ -119,11 +119,9 @@ def unavailable(repo: Repo, rev: str = "HEAD", push: str = "dvc push") -> list[s
 
 
 def note_folder(storage: Any) -> bool:
-    """Say who does not reach a storage that is a folder; False if it is none."""
+    """Return whether the storage is a folder, and note that other machines do not reach it."""
     if storage.fs.protocol != "local":
         return False
     folder = Path(storage.path).parents[1]
-    print(
-        f"note: the storage is the folder {folder}: only clones on a machine that has it get the data", file=sys.stderr
-    )
+    print(f"note: the storage is the folder {folder}: only machines that have it get the data", file=sys.stderr)
     return True
