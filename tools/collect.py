@@ -110,9 +110,9 @@ def visible(folder: Path) -> list[Path]:
 
 
 def copy(path: Path, folder: Path, digit: int) -> Picture:
-    """Copy a picture under a name of its content.
+    """Copy a picture, and name the copy after its content.
 
-    Raises `InputError` if it is no file of a picture.
+    Raises `InputError` if the file is no picture.
     """
     if not stat.S_ISREG(path.lstat().st_mode):
         raise InputError("expected a file, found a folder, link, pipe or device")
@@ -130,7 +130,7 @@ def copy(path: Path, folder: Path, digit: int) -> Picture:
 
 
 def without_known(copies: Iterable[Copy], here: Mapping[str, Picture], outcome: Outcome) -> Iterator[Copy]:
-    """Give each picture that is not there yet once. Refuse those that have another digit elsewhere."""
+    """Give each new picture once. Refuse pictures that are there, or come twice, under different digits."""
     same: dict[str, list[Copy]] = {}  # by content
     for made in copies:
         same.setdefault(made.picture.sha256, []).append(made)

@@ -107,4 +107,4 @@ def test_trials_run_a_commit_that_the_remote_has(clone: Clone) -> None:
     assert clone.run("python", "-c", COMMIT).strip() == head
     with (clone.folder / "params.yaml").open("a") as file:
         file.write("\n")
-    assert fault().startswith("error: trials run the commit, from which params.yaml here differs; commit the change")
+    assert fault().startswith("error: params.yaml: changed since the commit, which the trials run; commit the change")

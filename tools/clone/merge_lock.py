@@ -2,9 +2,9 @@
 
 The copy runs by itself, with the standard library alone: to merge a branch must not run code of that branch.
 
-A stage changed on one side is taken from there. One changed on both in different ways is left out, since no run made
-what a mixture would say: `dvc repro` then restores it from the cache or runs it. A file that does not look as DVC
-writes it is left to people, with the conflict marked.
+A stage that changed on one side is taken from that side. A stage that changed on both sides in different ways is left
+out, since no run made such a mixture: `dvc repro` then restores the stage from the cache or runs it. In a file that
+does not look as DVC writes it, the conflict is marked for people.
 """
 
 import re
@@ -47,7 +47,7 @@ def main() -> None:
 def parse(text: bytes) -> Lock | None:
     """Cut a dvc.lock at its stages; None for an empty text, which git gives as the base of two added independently.
 
-    Raises `ValueError` if it is none, or names a stage twice.
+    Raises `ValueError` if the text is no dvc.lock, or names a stage twice.
     """
     if not text:
         return None

@@ -1,8 +1,8 @@
 """Git's merge driver for the lists of data/own: the union of both sides, by DVC's own merge of folders.
 
-`make setup` installs a copy of this file in the git directory. A list is in DVC's cache, or else in the storage, from
-which it is fetched; the pictures are not. What one side removed or moved is removed or moved. A list that cannot be
-read is left to people, with the conflict marked.
+`make setup` installs a copy of this file in the git directory. The lists come from DVC's cache or else from the
+storage; pictures are not fetched. The merge also removes or moves what one side removed or moved. If a list cannot be
+read, the conflict is marked for people.
 """
 
 import shutil

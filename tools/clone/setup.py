@@ -1,6 +1,6 @@
 """Install this repository's pre-push hook and merge drivers: `make setup`, once in each clone. Twice changes nothing.
 
-Git gets copies outside of the work tree: to check a branch out, fetch or merge it must not run code of that branch.
+Git runs copies outside of the work tree, since checkout, fetch and merge of a branch must not run the branch's code.
 A push runs `tools.storage.check` of the branch that is checked out.
 """
 
@@ -140,7 +140,7 @@ def calls_ours(hook: Path) -> bool:
 
 
 def write_program(path: Path, content: str) -> bool:
-    """Write a program if it is another than is there."""
+    """Write a program, unless the file has this content already."""
     if path.is_file() and path.read_bytes() == content.encode() and path.stat().st_mode & 0o111:
         return False
     with replacing(path) as temporary:

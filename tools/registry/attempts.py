@@ -1,7 +1,7 @@
-"""The attempts at a promotion on one test set, and what each may spend of the 5% for a false one.
+"""The attempts at a promotion on one test set, and what each may spend of the 5% for a false promotion.
 
-`lstm-attempt/0123456789ab/3` records the third comparison on the test images whose MD5 begins so. It is a git tag on
-the candidate's commit, and its message holds the figures as YAML. GTO and DVC do not read it.
+`lstm-attempt/0123456789ab/3` records the third comparison on the test images whose MD5 begins with these digits. The
+record is a git tag on the candidate's commit, with the figures as YAML in its message. GTO and DVC do not read it.
 """
 
 import re
@@ -116,8 +116,8 @@ def judge(
 ) -> Attempt:
     """Decide on a candidate at the attempt with this number.
 
-    It is promoted if it is proven better on the test images or on own test pictures, and proven worse on neither. Where
-    there are both, each may spend half of the attempt's share.
+    The candidate is promoted if it is proven better on the test images or on own test pictures, and proven worse on
+    neither. If there are both, each may spend half of the attempt's share.
     """
     alpha = share_of(number) / (2 if own else 1)
     verdicts = {judged(each.fixed, each.broken, alpha) for each in (paired, own) if each}

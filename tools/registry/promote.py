@@ -1,10 +1,10 @@
 """Give a stage to a version that is proven better than its holder: `make promote VERSION=v1.1.0 STAGE=prod`.
 
-Both versions' predictions of the same test images are compared, paired, and of the candidate's own test pictures. The
-stage is assigned if nobody holds it, or if the candidate is proven better on one of the two sets by the exact McNemar
-test, and worse on neither. If not, nothing is assigned, and the exit code is 1. All comparisons on one test set share
-the 5% for a false promotion: each is recorded as a tag and pushed. First the remote is asked for the tags of others,
-and the models predict the test images again.
+The predictions of both versions are compared image by image, on the test images and on the candidate's own test
+pictures. The stage is assigned if nobody holds it, or if the candidate is proven better on one of the two sets by the
+exact McNemar test, and worse on neither. If not, nothing is assigned, and the exit code is 1. All comparisons on one
+test set share the 5% for a false promotion, so each is recorded as a tag and pushed. Before the comparison, the remote
+is asked for the tags of others, and the models predict the test images again.
 `make rollback STAGE=prod` gives the stage back to its previous holder.
 """
 

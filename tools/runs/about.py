@@ -22,7 +22,7 @@ class About:
     date: datetime
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Describe the revision in one line."""
         day = f"{self.date:%-d %B %Y, %H:%M}"
         match self.kind:
             case "workspace":

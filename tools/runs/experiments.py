@@ -35,7 +35,7 @@ class Entry:
 
 
 def load_all(repo: str | Path = ROOT) -> tuple[list[Entry], list[str]]:
-    """Read every run, and say of those that cannot be read why."""
+    """Read every run. Return also, for each run that cannot be read, its name and the reason."""
     entries, faults = [], []
     for name, source in _named(repo):
         try:

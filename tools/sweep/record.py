@@ -49,7 +49,7 @@ def path_of(sweep: str, commit: str) -> Path:
 
 
 def load(path: Path) -> dict[Key, Outcome]:
-    """Read a record; an unreadable one counts as none, since all that is finished is on the remote."""
+    """Read a record. An unreadable record counts as an empty one: the remote has all finished trials."""
     try:
         outcomes = TypeAdapter(dict[str, Outcome]).validate_json(path.read_bytes())
         return {_key(name): outcome for name, outcome in outcomes.items()}

@@ -49,14 +49,15 @@ def url() -> str:
 
 
 def commit() -> str:
-    """Return the commit here, once the remote has it and takes experiments.
+    """Return the commit here.
 
-    Raises `InputError` if not, or if what the trials run is not committed.
+    Raises `InputError` if the remote lacks the commit or takes no experiments, or if a file that the trials run is not
+    committed.
     """
     changed = git("diff", "--name-only", "HEAD", "--", *RUN_FROM)
     if changed:
         raise InputError(
-            f"trials run the commit, from which {printable(', '.join(changed.splitlines()))} here differs; commit the "
+            f"{printable(', '.join(changed.splitlines()))}: changed since the commit, which the trials run; commit the "
             "change, or undo it with `git restore`"
         )
     found = git("rev-parse", "HEAD")
@@ -68,7 +69,7 @@ def commit() -> str:
 
 
 def storage() -> str:
-    """Try the storage out, and return its folder, or nothing if it is not a folder."""
+    """Try the storage out. Return its folder, or an empty text if it is no folder."""
     with git_errors(ROOT), Repo(str(ROOT)) as repo:
         opened = open_storage(repo)
         try_out(opened)

@@ -18,7 +18,7 @@ MODES = {"maximize": "max", "minimize": "min"}
 
 
 class Tpe(Searcher):
-    """Gives out the trials that are missing of earlier candidates, then those of candidates that Optuna suggests.
+    """Suggests the missing trials of earlier candidates first, then the trials of candidates that Optuna suggests.
 
     Optuna learns the mean over the seeds of a candidate. A trial that was stopped early counts with its last epoch.
     """
@@ -50,7 +50,7 @@ class Tpe(Searcher):
         self.learn(trial.number, trial.seed, trial.changes, None if error else (result or {}).get(self.metric))
 
     def learn(self, number: int, seed: int, changes: Mapping[str, Any], value: float | None) -> None:
-        """Tell Optuna of a candidate once all its seeds have ended; of none that failed with a seed."""
+        """Tell Optuna the mean of a candidate once all its seeds have ended, or that the candidate failed with one."""
         of_seeds = self.values.setdefault(number, {})
         of_seeds[seed] = value
         found = [each for each in of_seeds.values() if each is not None]

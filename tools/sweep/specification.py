@@ -225,7 +225,7 @@ def _faults_of_values(sweep: Sweep, base: Params) -> Iterator[str]:
             try:
                 Params.model_validate(changed)
             except ValidationError as invalid:
-                # What only several parameters together can do wrong is said of each candidate.
+                # Faults of several parameters together are reported for each candidate.
                 for error in invalid.errors(include_url=False):
                     if error["loc"][:2] == (section, key):
                         yield f"change.{name}: {error['msg']}, found {reprlib.repr(error['input'])}"

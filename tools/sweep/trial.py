@@ -59,7 +59,7 @@ class Job:
     storage: str  # the storage, if it is a folder; empty for others, which have a URL
     author: Mapping[str, str]  # as variables for git
     cpus: int  # of a trial
-    pause: float  # seconds before an attempt fails for want of storage or git remote
+    pause: float  # seconds before an attempt fails that does not reach the storage or the git remote
 
     def experiment(self, trial: Trial) -> str:
         return name_of(self.name, trial.key)
@@ -70,7 +70,7 @@ class Job:
 
 
 class LostError(Exception):
-    """What a trial needs of the node, the git remote or the storage is not there now; another attempt may find it."""
+    """The node, the git remote or the storage fails now; another attempt may succeed."""
 
 
 class FinalError(Exception):
@@ -193,7 +193,7 @@ class DvcTrial(tune.Trainable):
                 done.touch()
 
     def push(self) -> None:
-        """Push the data, then the experiment, so that whoever finds the experiment finds its data."""
+        """Push the data before the experiment, so that an experiment on the remote always has its data."""
         process = self.run("dvc", "push")
         if code := process.wait():
             raise LostError(f"the storage did not take the data: {self.reason(code)}")
