@@ -130,7 +130,7 @@ def copy(path: Path, folder: Path, digit: int) -> Picture:
 
 
 def without_known(copies: Iterable[Copy], here: Mapping[str, Picture], outcome: Outcome) -> Iterator[Copy]:
-    """Give each new picture once. Refuse pictures that are there, or come twice, under different digits."""
+    """Give each new picture once. Refuse a picture that is known, or comes again, under another digit."""
     same: dict[str, list[Copy]] = {}  # by content
     for made in copies:
         same.setdefault(made.picture.sha256, []).append(made)

@@ -241,7 +241,7 @@ def changes(before: Run, after: Run) -> dict[str, list[Row]]:
 
 
 def summary(before: Run, after: Run) -> str:
-    """Say in one line what changed: each parameter, and how much of the rest. If nothing did, return an empty text."""
+    """Say in one line what changed: each parameter, and the number of other differences; an empty text if nothing."""
     found = changes(before, after)
     parameters = found["Parameters"]
     told = [f"{row.name} {row.before} → {row.after}" for row in parameters[:SHOWN]]

@@ -19,7 +19,7 @@ TOLERANCE = 1e-3  # of a probability or the loss: another processor rounds diffe
 
 
 def check(of: Revision) -> None:
-    """Compare a revision's evidence with itself and, where model and test images are at hand, with the model.
+    """Check that a revision's records agree with each other and, if model and test images can be read, with the model.
 
     Raises `InputError` if they disagree.
     """

@@ -88,7 +88,7 @@ def card(name: str, of: Revision, parent: Revision | None) -> str:
 
 
 def own_results(of: Run) -> list[str]:
-    """Say how the model reads test pictures of our own, where there are any."""
+    """Say how the model reads own test pictures; nothing if there are none."""
     own = of.report.own_test
     if own is None:
         return []

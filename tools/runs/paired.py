@@ -1,8 +1,8 @@
 """Two classifiers on the same images: is one better?
 
-Images that both get right, or both wrong, say nothing of which is better. The others are `fixed` or `broken`. If the
-two classifiers are equally good, both are equally likely: the exact McNemar test decides. Tango's score interval says
-how large the difference may be.
+Images that both get right, or both get wrong, do not tell which is better. The others are `fixed` or `broken`. If the
+two classifiers are equally good, an image is fixed or broken with equal probability: this is what the exact McNemar
+test tests. Tango's score interval says how large the difference may be.
 """
 
 import math
@@ -183,7 +183,7 @@ def signed(value: float, form: str = ",.2f") -> str:
 
 
 def sentence(paired: Paired, before: str, after: str, images: str = "test images") -> str:
-    """Say the verdict with its figures, and what decides where the interval says otherwise."""
+    """Say the verdict with its figures. If the interval disagrees, say that the test decides."""
     low, high = paired.interval
     differ = paired.verdict == "inconclusive" and not low <= 0 <= high
     return (

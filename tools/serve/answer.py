@@ -1,4 +1,4 @@
-"""The answer to pictures, the same of the command and of the server."""
+"""The answer about pictures, the same for the command and the server."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -183,7 +183,7 @@ class Api:
         return JSONResponse(described | {"collects": self.collection is not None})
 
     async def health(self) -> Response:
-        """Tell which model answers; `fault` says why an older one is served than the newest."""
+        """Tell which model answers. `fault` says why the newest model is not the one that answers."""
         source, fault = self.serving.loaded.source, self.serving.fault
         known = {"model": source.name, "version": source.version, "md5": source.md5}
         return JSONResponse({"status": "ok", **known, "fault": fault})

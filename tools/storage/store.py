@@ -35,7 +35,7 @@ def open_storage(repo: Repo) -> Any:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Turn whatever DVC and a kind of storage raise into one line."""
+    """Turn every error of DVC and of the storage into one line."""
     try:
         yield
     except InputError:

@@ -228,7 +228,7 @@ class DvcTrial(tune.Trainable):
         return [each for name, value in changes.items() for each in ("--set-param", f"{name}={json.dumps(value)}")]
 
     def signature(self) -> tuple[int, int] | None:
-        """Tell one history.csv in the working copy from another: the commit's is there at first."""
+        """Identify the file history.csv in the working copy, which at first is the commit's."""
         try:
             found = (self.copy / history.PATH).stat()
         except FileNotFoundError:
