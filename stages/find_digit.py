@@ -110,45 +110,65 @@ def surface_terms(shape: tuple[int, ...]) -> NDArray[np.float32]:
 def without_lines(ink: Ink) -> Ink:
     """Remove lines from the left side to the right side, and bridge the strokes that cross them."""
     ink = ink.copy()
-    thickest = (max(3, round(LINE * max(ink.shape))), 1)
+    thickest = max(3, round(LINE * max(ink.shape)))
     level = ndimage.uniform_filter1d(ink, 1 + round(LINE_AVERAGE * max(ink.shape)), axis=1)
-    thin = level - ndimage.grey_opening(level, thickest)
-    hidden = ndimage.grey_opening(ink, thickest) > CONTRAST  # the table or a stroke: a line may go on below
+    thin = level - without_lower(level, thickest)
+    hidden = without_lower(ink, thickest) > CONTRAST  # the table or a stroke: a line may go on below
     lined = (ndimage.maximum_filter1d(thin, 3, axis=0) > LINE_INK + np.median(thin)) & ~hidden
 
-    width = ink.shape[1]
-    half_steps = max(1, round(TILT * width / 3))  # a step moves a line's ends by 1.5 pixels
-    slopes = np.linspace(-TILT, TILT, 2 * half_steps + 1)
-    shifts = [np.round(slope * (np.arange(width) - width / 2)).astype(int) for slope in slopes]
     hidden_at, lined_at = np.nonzero(hidden), np.nonzero(lined)
-    coverages = [coverage(lined_at, hidden_at, shift, ink.shape) for shift in shifts]
+    tilts = tilts_of(ink.shape)
+    coverages = [coverage(lined_at, hidden_at, tilt) for tilt in tilts]
     if not any((covered > COVERAGE).any() for covered in coverages):
         return ink
     sharpness = [np.sum(covered**2) for covered in coverages]
     for number in np.argsort(sharpness)[::-1]:  # the lines' own slope first
-        shift = shifts[number]
-        covered = coverage(lined_at, hidden_at, shift, ink.shape) > COVERAGE
+        covered = coverage(lined_at, hidden_at, tilts[number]) > COVERAGE
         if covered.any():
             for first, last in runs(ndimage.binary_dilation(covered)):
-                erase(ink, lined, np.arange(first - 1, last + 2)[:, None] + shift)
+                erase(ink, lined, np.arange(first - 1, last + 2)[:, None] + tilts[number].shift)
             lined_at = np.nonzero(lined)
     return ink
+
+
+def without_lower(values: Ink, height: int) -> Ink:
+    """Remove what is darker than its surroundings in fewer rows than `height`: a grey opening."""
+    eroded = ndimage.minimum_filter1d(values, height, axis=0)
+    return ndimage.maximum_filter1d(eroded, height, axis=0, origin=height % 2 - 1)
+
+
+class Tilt(NamedTuple):
+    """A slope of lines."""
+
+    shift: NDArray[np.intp]  # (width,), rows by which a line is lower in each column than in the middle
+    inside: NDArray[np.intp]  # (height,), columns in which a row, shifted, lies within the picture
+
+
+@functools.lru_cache(maxsize=8)  # of a folder, most pictures have the same size
+def tilts_of(shape: tuple[int, ...]) -> list[Tilt]:
+    """List the slopes that lines may have in a picture; from one to the next, a line's ends move by 1.5 pixels."""
+    height, width = shape
+    half_steps = max(1, round(TILT * width / 3))
+    rows, found = np.arange(height), []
+    for slope in np.linspace(-TILT, TILT, 2 * half_steps + 1):
+        shift = np.round(slope * (np.arange(width) - width / 2)).astype(int)
+        inside = np.searchsorted(np.sort(shift), height - rows) - np.searchsorted(np.sort(shift), -rows)
+        found.append(Tilt(shift, inside))
+    return found
 
 
 Places = tuple[NDArray[np.intp], ...]  # rows and columns
 
 
-def coverage(lined: Places, hidden: Places, shift: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.float64]:
+def coverage(lined: Places, hidden: Places, tilt: Tilt) -> NDArray[np.float64]:
     """Compute of each row, shifted in each column, how much of what is seen of it is lined: (height,), 0 to 1."""
-    height, width = shape
-    margin = int(abs(shift).max())
+    height, width = len(tilt.inside), len(tilt.shift)
+    margin = int(abs(tilt.shift).max())
     of_lined, of_hidden = (
-        np.bincount(rows - shift[columns] + margin, minlength=height + 2 * margin)[margin : margin + height]
+        np.bincount(rows - tilt.shift[columns] + margin, minlength=height + 2 * margin)[margin : margin + height]
         for rows, columns in (lined, hidden)
     )
-    rows = np.arange(height)
-    inside = np.searchsorted(np.sort(shift), height - rows) - np.searchsorted(np.sort(shift), -rows)
-    seen = inside - of_hidden
+    seen = tilt.inside - of_hidden
     return np.where(seen > SEEN * width, of_lined / np.maximum(seen, 1), 0)
 
 
@@ -264,6 +284,8 @@ def with_parts(shapes: Shapes) -> NDArray[np.bool_]:
     chosen = np.arange(count) == shapes.digit
     digit_mass = shapes.masses[shapes.digit]
     possible = ~shapes.is_table & (shapes.masses > PART * digit_mass)
+    if not (possible & ~chosen).any():
+        return chosen
     joining = chosen
     while joining.any():
         chosen = chosen | joining
