@@ -1,5 +1,6 @@
 """What of a sweep is done and what is to run."""
 
+import re
 from typing import Any
 
 import pytest
@@ -9,14 +10,15 @@ from tests.clones import Clone, error_of
 from tests.parameters import make_params
 from tools.runs.run import flat
 from tools.sweep.candidates import with_changes
-from tools.sweep.plan import is_open, merged, value_of, waiting_of
+from tools.sweep.plan import merged, open_of, value_of, waiting_of
 from tools.sweep.record import Outcome
 from tools.sweep.remote import Experiment
 from tools.sweep.specification import Grid, Sweep, Uniform
 
 BASE = make_params()
 GRID = {"change": {"train.epochs": Grid(grid=[2, 3])}, "search": "grid", "seeds": 2}
-TPE = {"change": {"train.decay": Uniform(uniform=[0.2, 0.8])}, "search": "tpe", "trials": 3}
+DECAY = {"train.decay": Uniform(uniform=[0.2, 0.8])}
+TPE = {"change": DECAY, "search": "tpe", "trials": 3}
 ROW = {"epoch": 1.0, "validation_accuracy": 0.5, "validation_loss": 1.0}
 
 
@@ -67,14 +69,69 @@ def test_experiments_of_a_larger_sweep_of_this_name_are_left_out() -> None:
     assert merged("rate", make_sweep(**GRID), BASE, {}, found) == {}
 
 
+def test_what_a_larger_sweep_of_this_name_recorded_is_left_out() -> None:
+    sweep = make_sweep(**GRID)
+    recorded = {
+        (0, 2): Outcome(ended="stopped", changes={"train.epochs": 2}, history=[ROW]),
+        (2, 0): Outcome(changes={"train.epochs": 9}),
+    }
+    assert merged("rate", sweep, BASE, recorded, {}) == {}
+
+
 def test_tpe_goes_on_with_what_was_suggested_and_suggests_the_rest() -> None:
     sweep = make_sweep(**TPE)
     recorded = {(1, 0): Outcome(changes={"train.decay": 0.4})}
     outcomes = merged("rate", sweep, BASE, recorded, {(0, 0): experiment(train__decay=0.3)})
     assert outcomes[0, 0].changes == {"train.decay": 0.3}
     assert [(trial.number, trial.changes) for trial in waiting_of(sweep, outcomes)] == [(1, {"train.decay": 0.4})]
-    assert is_open(sweep, outcomes)
-    assert not is_open(sweep.model_copy(update={"trials": 2}), outcomes)
+    assert open_of(sweep, outcomes) == 1
+    fewer = sweep.model_copy(update={"trials": 1})
+    assert open_of(fewer, merged("rate", fewer, BASE, outcomes, {(0, 0): experiment(train__decay=0.3)})) == 0
+
+
+def test_tpe_leaves_out_what_an_earlier_file_of_the_sweep_recorded() -> None:
+    sweep = make_sweep(change={**DECAY, "train.epochs": 3}, search="tpe", trials=3)
+    recorded = {
+        (0, 0): Outcome(ended="stopped", changes={"train.decay": 0.4, "train.epochs": 3}, history=[ROW]),
+        (1, 0): Outcome(ended="stopped", changes={"train.decay": 0.4, "train.epochs": 2}, history=[ROW]),
+        (2, 0): Outcome(ended="failed", changes={"train.decay": 0.9, "train.epochs": 3}),
+        (3, 0): Outcome(ended="failed", changes={"train.decay": 0.4}),
+        (4, 0): Outcome(ended="failed", changes={"train.decay": 0.4, "train.epochs": 3, "train.warmup": 0.1}),
+    }
+    assert merged("rate", sweep, BASE, recorded, {}).keys() == {(0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"train__decay": 0.3, "train__epochs": 2}, "train.epochs is 2 there, expected 3"),
+        ({"train__decay": 0.9, "train__epochs": 3}, "train.decay is 0.9 there, expected uniform [0.2, 0.8]"),
+        ({"train__decay": 0.3, "train__epochs": 3, "train__seed": 1}, "train.seed is 1 there, expected 0"),
+    ],
+)
+def test_an_experiment_that_tpe_would_not_suggest_now_is_refused(changes: dict[str, Any], fault: str) -> None:
+    sweep = make_sweep(change={**DECAY, "train.epochs": 3}, search="tpe", trials=3)
+    with pytest.raises(InputError, match=re.escape(f"rate-0-s0 with other parameters: {fault}; rename")):
+        merged("rate", sweep, BASE, {}, {(0, 0): experiment(**changes)})
+
+
+def test_all_seeds_of_a_candidate_of_tpe_have_its_parameters() -> None:
+    sweep = make_sweep(**TPE, seeds=2)
+    finished = {(0, 0): experiment(train__decay=0.3)}
+    recorded = {(0, 1): Outcome(changes={"train.decay": 0.4})}
+    outcomes = merged("rate", sweep, BASE, recorded, finished)
+    assert outcomes.keys() == {(0, 0)}
+    assert [(trial.key, trial.changes) for trial in waiting_of(sweep, outcomes)] == [((0, 1), {"train.decay": 0.3})]
+    finished[0, 1] = experiment(train__decay=0.4, train__seed=1)
+    with pytest.raises(InputError, match=r"rate-0-s1 with other parameters: train.decay is 0.4 there, expected 0.3;"):
+        merged("rate", sweep, BASE, recorded, finished)
+
+
+def test_an_experiment_without_a_parameter_is_refused() -> None:
+    found = experiment(train__decay=0.3)
+    del found.params["train.decay"]
+    with pytest.raises(InputError, match=r"train.decay is None there, expected uniform \[0.2, 0.8\];"):
+        merged("rate", make_sweep(**TPE), BASE, {}, {(0, 0): found})
 
 
 def test_a_failed_trial_has_no_value() -> None:

@@ -28,7 +28,7 @@ CHANGES = {
 def test_every_seed_of_a_candidate_is_given_out_before_the_next_candidate() -> None:
     from tools.sweep.search import Tpe  # noqa: PLC0415 - it needs Ray
 
-    search = Tpe(SWEEP, [], {}, next_number=0)
+    search = Tpe(SWEEP, [], next_number=0)
     suggested = [search.suggest(str(number))["trial"] for number in range(6)]
     assert [(trial["number"], trial["seed"]) for trial in suggested] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
     assert suggested[0]["changes"] == suggested[1]["changes"] != suggested[2]["changes"]
@@ -43,7 +43,7 @@ def test_every_seed_of_a_candidate_is_given_out_before_the_next_candidate() -> N
 def test_optuna_learns_the_mean_over_the_seeds_and_nothing_of_a_candidate_that_failed() -> None:
     from tools.sweep.search import Tpe  # noqa: PLC0415
 
-    search = Tpe(SWEEP, [], {}, next_number=0)
+    search = Tpe(SWEEP, [], next_number=0)
     for trial_id in "abcd":
         search.suggest(trial_id)
     search.on_trial_complete("a", {"validation_accuracy": 0.8})
@@ -59,7 +59,7 @@ def test_a_search_goes_on_from_what_ended_before() -> None:
     from tools.sweep.search import Tpe  # noqa: PLC0415
 
     missing = trials_of(SWEEP, 1, CHANGES)[1:]
-    search = Tpe(SWEEP, missing, {}, next_number=2)
+    search = Tpe(SWEEP, missing, next_number=2)
     search.learn(0, 0, CHANGES, 0.5)
     search.learn(0, 1, CHANGES, 0.7)
     search.learn(1, 0, CHANGES, 0.9)

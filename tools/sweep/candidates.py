@@ -64,6 +64,27 @@ def draw(domain: Domain, random: np.random.Generator) -> Any:
     raise TypeError(domain)
 
 
+def fits(sweep: Sweep, changes: Mapping[str, Any]) -> bool:
+    """Tell whether a candidate has the fixed values of a sweep, and of the others one of each domain."""
+    return (
+        changes.keys() == sweep.change.keys()
+        and all(changes[name] == value for name, value in sweep.fixed.items())
+        and all(contains(domain, changes[name]) for name, domain in sweep.varied.items())
+    )
+
+
+def contains(domain: Domain, value: Any) -> bool:
+    """Tell whether a value is one of a domain."""
+    match domain:
+        case Choice(choice=values) | Grid(grid=values):
+            return value in values
+        case Integers(ends=(low, high)):
+            return isinstance(value, int) and low <= value <= high
+        case Uniform(ends=(low, high)) | LogUniform(ends=(low, high)):
+            return isinstance(value, int | float) and low <= value <= high
+    raise TypeError(domain)
+
+
 def rounded(value: float, low: float, high: float) -> float:
     """Round a suggested number, so that people can read it."""
     return min(max(float(f"{value:.{DIGITS}g}"), low), high)

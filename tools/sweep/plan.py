@@ -1,12 +1,13 @@
 """What of a sweep is done and what is to run, from the record here and the experiments on the remote."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from stages.errors import InputError
 from stages.params import Params
 from tools.runs.run import flat
 from tools.sweep import candidates, remote
-from tools.sweep.candidates import Trial, trials_of, with_changes
+from tools.sweep.candidates import Trial, trials_of
 from tools.sweep.record import Key, Outcome, name_of
 from tools.sweep.specification import SEED, Sweep
 
@@ -23,34 +24,48 @@ def merged(
     Raises `InputError` if an experiment has the name of a trial and other parameters.
     """
     planned = dict(enumerate(candidates.known(sweep)))
-    outcomes = {
-        key: outcome
-        for key, outcome in recorded.items()
-        if outcome.ended != "finished" and outcome.changes == planned.get(key[0], outcome.changes)
-    }
-    for key, experiment in finished.items():
+    is_tpe = sweep.search == "tpe"  # of which the first experiment of a candidate says what its other seeds have
+    done: dict[Key, Outcome] = {}
+    for key, experiment in sorted(finished.items()):
         number, seed = key
-        if seed >= sweep.seeds or (planned and number not in planned):
+        if seed >= sweep.seeds or (number not in planned and not is_tpe):
             continue  # of a larger sweep of this name
-        changes = planned.get(number) or {each: experiment.params[each] for each in sweep.change}
-        expected = flat(with_changes(base, {**changes, SEED: seed}).model_dump())
-        if expected != experiment.params:
+        suggested = {each: experiment.params.get(each) for each in sweep.varied}
+        changes = planned.setdefault(number, sweep.fixed | suggested)
+        expected = {**flat(base.model_dump()), **changes, SEED: seed}
+        if differing := list(differences(sweep, expected, experiment.params)):
             experiment_name = name_of(name, key)
-            differing = ", ".join(
-                f"{each} is {experiment.params.get(each)} there, expected {value}"
-                for each, value in expected.items()
-                if value != experiment.params.get(each)
-            )
             raise InputError(
-                f"{remote.NAME} has an experiment {experiment_name} with other parameters: {differing}; rename the "
-                f"sweep's file, or remove it with `dvc exp remove --git-remote {remote.NAME} {experiment_name}`"
+                f"{remote.NAME} has an experiment {experiment_name} with other parameters: {', '.join(differing)}; "
+                "rename the sweep's file, or remove it with "
+                f"`dvc exp remove --git-remote {remote.NAME} {experiment_name}`"
             )
         known = recorded.get(key)
-        outcomes[key] = Outcome(
+        done[key] = Outcome(
             ended="finished", changes=dict(changes), history=experiment.history,
             spans=known.spans if known else [], node=known.node if known else "",
         )  # fmt: skip
-    return outcomes
+
+    def is_kept(key: Key, outcome: Outcome) -> bool:
+        number, seed = key
+        if outcome.ended == "finished" or seed >= sweep.seeds:
+            return False
+        if number in planned:
+            return outcome.changes == planned[number]
+        return is_tpe and candidates.fits(sweep, outcome.changes)
+
+    return {key: outcome for key, outcome in recorded.items() if is_kept(key, outcome)} | done
+
+
+def differences(sweep: Sweep, expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """Say in which parameters an experiment is not the trial of its name."""
+    for each, value in expected.items():
+        if value != found.get(each):
+            yield f"{each} is {found.get(each)} there, expected {value}"
+    for each, domain in sweep.varied.items():
+        if not candidates.contains(domain, expected[each]):
+            ((kind, values),) = domain.model_dump().items()
+            yield f"{each} is {expected[each]} there, expected {kind} {values}"
 
 
 def waiting_of(sweep: Sweep, outcomes: Mapping[Key, Outcome]) -> list[Trial]:
@@ -66,9 +81,10 @@ def waiting_of(sweep: Sweep, outcomes: Mapping[Key, Outcome]) -> list[Trial]:
     ]
 
 
-def is_open(sweep: Sweep, outcomes: Mapping[Key, Outcome]) -> bool:
-    """Tell whether TPE is to suggest more candidates."""
-    return sweep.search == "tpe" and len({number for number, _ in outcomes}) < (sweep.trials or 0)
+def open_of(sweep: Sweep, outcomes: Mapping[Key, Outcome]) -> int:
+    """Count the candidates that TPE is still to suggest."""
+    suggested = {number for number, _ in outcomes}
+    return max(0, (sweep.trials or 0) - len(suggested)) if sweep.search == "tpe" else 0
 
 
 def value_of(sweep: Sweep, outcome: Outcome) -> float | None:

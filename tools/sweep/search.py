@@ -23,13 +23,11 @@ class Tpe(Searcher):
     Optuna learns the mean over the seeds of a candidate. A trial that was stopped early counts with its last epoch.
     """
 
-    def __init__(
-        self, sweep: Sweep, waiting: Iterable[Trial], values: Mapping[int, Mapping[int, float | None]], next_number: int
-    ) -> None:
+    def __init__(self, sweep: Sweep, waiting: Iterable[Trial], next_number: int) -> None:
         super().__init__(metric=sweep.metric, mode=MODES[sweep.direction])
         self.sweep = sweep
         self.waiting = deque(waiting)
-        self.values = {number: dict(of_seeds) for number, of_seeds in values.items()}
+        self.values: dict[int, dict[int, float | None]] = {}  # of the trials that have ended, by candidate and seed
         self.next_number = next_number
         self.running: dict[str, Trial] = {}
         optuna.logging.set_verbosity(optuna.logging.ERROR)

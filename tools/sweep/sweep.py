@@ -48,7 +48,7 @@ def main() -> None:
     job = make_job(name, sweep, base)
     path = record.path_of(name, job.commit)
     outcomes = plan.merged(name, sweep, base, record.load(path), remote.experiments(name, job.commit))
-    if plan.waiting_of(sweep, outcomes) or plan.is_open(sweep, outcomes):
+    if plan.waiting_of(sweep, outcomes) or plan.open_of(sweep, outcomes):
         with cluster(arguments.ray):
             run(sweep, job, outcomes, path)
     finished = remote.experiments(name, job.commit)
@@ -107,9 +107,8 @@ def run(sweep: Sweep, job: Job, outcomes: MutableMapping[Key, Outcome], path: Pa
     waiting = plan.waiting_of(sweep, outcomes)
     numbers = {number for number, _ in outcomes}
     if sweep.search == "tpe":
-        values: dict[int, dict[int, float | None]] = {}
-        count = len(waiting) + ((sweep.trials or 0) - len(numbers)) * sweep.seeds
-        search = Tpe(sweep, waiting, values, next_number=max(numbers, default=-1) + 1)
+        count = len(waiting) + plan.open_of(sweep, outcomes) * sweep.seeds
+        search = Tpe(sweep, waiting, next_number=max(numbers, default=-1) + 1)
         for (number, seed), outcome in outcomes.items():
             if outcome.ended:
                 search.learn(number, seed, outcome.changes, plan.value_of(sweep, outcome))
