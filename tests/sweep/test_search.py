@@ -69,3 +69,13 @@ def test_a_search_goes_on_from_what_ended_before() -> None:
     search.on_trial_complete("a", {"validation_accuracy": 0.7})
     values = [trial.value for trial in search.optuna._ot_study.trials if trial.value is not None]
     assert values == pytest.approx([0.6, 0.8])
+
+
+def test_a_search_goes_on_with_the_highest_seed() -> None:
+    from tools.sweep.search import Tpe  # noqa: PLC0415
+
+    def first(seed: int, number: int) -> object:
+        sweep = SWEEP.model_copy(update={"search_seed": seed})
+        return Tpe(sweep, [], next_number=number).suggest("a")["trial"]["changes"]
+
+    assert first(2**32 - 1, 1) == first(0, 0) != first(0, 1)

@@ -31,7 +31,7 @@ class Tpe(Searcher):
         self.next_number = next_number
         self.running: dict[str, Trial] = {}
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        sampler = optuna.samplers.TPESampler(seed=sweep.search_seed + next_number)
+        sampler = optuna.samplers.TPESampler(seed=(sweep.search_seed + next_number) % 2**32)
         self.optuna = OptunaSearch(distributions(sweep), metric=self.metric, mode=self.mode, sampler=sampler)
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
