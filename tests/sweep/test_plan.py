@@ -1,14 +1,17 @@
 """What of a sweep is done and what is to run."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stages import history
 from stages.errors import InputError
 from tests.clones import Clone, error_of
 from tests.parameters import make_params
 from tools.runs.run import flat
+from tools.sweep import remote
 from tools.sweep.candidates import with_changes
 from tools.sweep.plan import merged, open_of, value_of, waiting_of
 from tools.sweep.record import Outcome
@@ -141,6 +144,49 @@ def test_a_failed_trial_has_no_value() -> None:
 
 
 # The git remote
+
+LOCK = """\
+schema: '2.0'
+stages:
+  train:
+    cmd: python -m stages.train
+    params:
+      params.yaml:
+        train:
+          epochs: 1
+"""
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clone:
+    """A repository with one commit, whose run has one epoch, and with a remote that has it too."""
+    clone = Clone(tmp_path / "here")
+    (clone.folder / history.PATH).parent.mkdir(parents=True)
+    (clone.folder / "dvc.lock").write_text(LOCK)
+    history.save([history.Epoch(1, 0.5, 1, 0.5, 1, 0.1)], clone.folder / history.PATH)
+    clone.run("git", "init", "--quiet", "--initial-branch=main")
+    clone.run("dvc", "init", "--quiet")
+    clone.commit("One epoch")
+    clone.run("git", "init", "--quiet", "--bare", str(tmp_path / "git"))
+    clone.run("git", "remote", "add", "origin", str(tmp_path / "git"))
+    clone.run("git", "push", "--quiet", "origin", "main")
+    monkeypatch.setattr(remote, "ROOT", clone.folder)
+    return clone
+
+
+def test_an_experiment_that_was_removed_from_the_remote_does_not_count(shared: Clone) -> None:
+    head = shared.run("git", "rev-parse", "HEAD").strip()
+    references = [f"refs/exps/{head[:2]}/{head[2:]}/{name}" for name in ("rate-0-s0", "rate-0-s1", "rate-by-hand")]
+    for reference in references:
+        shared.run("git", "push", "--quiet", "origin", f"HEAD:{reference}")
+    found = remote.experiments("rate", head)
+    assert found.keys() == {(0, 0), (0, 1)}
+    assert found[0, 0].params == {"train.epochs": 1}
+    assert found[0, 0].history == [history.Epoch(1, 0.5, 1, 0.5, 1, 0.1)._asdict()]
+    shared.run("dvc", "exp", "remove", "--git-remote", "origin", "rate-0-s0")  # as the message says
+    assert remote.experiments("rate", head).keys() == {(0, 1)}
+    assert shared.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").split() == references
+
 
 COMMIT = """
 from stages.errors import one_line_errors

@@ -97,10 +97,11 @@ class Experiment(NamedTuple):
 def experiments(sweep: str, commit: str) -> dict[Key, Experiment]:
     """Fetch the experiments of a sweep that the remote has, whoever ran them, by number and seed."""
     pattern = str(ExpRefInfo(commit, f"{sweep}-*"))
+    listed = git("ls-remote", NAME, pattern)  # this clone may still have some that were removed there
     git("fetch", "--quiet", NAME, f"+{pattern}:{pattern}")
     found: dict[Key, Experiment] = {}
-    for line in git("for-each-ref", "--format=%(objectname) %(refname)", pattern).splitlines():
-        sha, _, ref = line.partition(" ")
+    for line in listed.splitlines():
+        sha, _, ref = line.partition("\t")
         name = ref.rpartition("/")[2]
         if numbers := re.fullmatch(rf"{re.escape(sweep)}-(\d+)-s(\d+)", name):
             revision = Revision(name, sha, str(ROOT))
