@@ -13,6 +13,7 @@ from tests.parameters import make_params
 from tools.runs.run import flat
 from tools.sweep import remote
 from tools.sweep.candidates import with_changes
+from tools.sweep.git import reason_of
 from tools.sweep.plan import merged, open_of, value_of, waiting_of
 from tools.sweep.record import Outcome
 from tools.sweep.remote import Experiment
@@ -186,6 +187,20 @@ def test_an_experiment_that_was_removed_from_the_remote_does_not_count(shared: C
     shared.run("dvc", "exp", "remove", "--git-remote", "origin", "rate-0-s0")  # as the message says
     assert remote.experiments("rate", head).keys() == {(0, 1)}
     assert shared.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").split() == references
+
+
+def test_why_git_failed_is_said_without_its_advice(shared: Clone) -> None:
+    shared.run("git", "remote", "set-url", "origin", "../nowhere")
+    with pytest.raises(InputError) as failed:
+        remote.experiments("rate", "a" * 40)
+    assert str(failed.value) == (
+        "git ls-remote: fatal: '../nowhere' does not appear to be a git repository fatal: Could not read from remote "
+        "repository."
+    )
+    assert reason_of("To ../git\n ! [rejected] a -> b\nhint: Updates were rejected\nhint: because\n") == (
+        "To ../git ! [rejected] a -> b"
+    )
+    assert reason_of("\n") == "no message"
 
 
 COMMIT = """

@@ -21,6 +21,7 @@ from tools.runs.run import flat
 from tools.storage.configure import try_out
 from tools.storage.store import NAME as STORAGE
 from tools.storage.store import note_folder, open_storage, storage_errors
+from tools.sweep.git import reason_of
 from tools.sweep.record import Key
 
 NAME = "origin"
@@ -28,11 +29,10 @@ RUN_FROM = (str(PARAMS), "dvc.yaml", "requirements.txt", "stages", "data")  # wh
 
 
 def git(*arguments: str) -> str:
-    """Run git here, and return what it prints. Raises `InputError` with the last line of what it says."""
+    """Run git here, and return what it prints. Raises `InputError` with the reason if it fails."""
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        raise InputError(f"git {arguments[0]}: {printable(lines[-1])}")
+        raise InputError(f"git {arguments[0]}: {reason_of(done.stderr)}")
     return done.stdout.strip()
 
 

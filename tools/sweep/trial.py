@@ -28,6 +28,7 @@ from stages.terminal import printable
 from tools.storage.store import NAME
 from tools.sweep import node
 from tools.sweep.candidates import Trial, with_changes
+from tools.sweep.git import reason_of
 from tools.sweep.record import name_of
 
 # Runs a command on some cores. A second process kills all of it once the other end of standard input has died. Ray
@@ -200,7 +201,7 @@ class DvcTrial(tune.Trainable):
         ref = self.job.ref(self.trial)
         pushed = self.git("push", "--quiet", "origin", f"{ref}:{ref}", check=False)
         if pushed.returncode and not self.pushed_by_another():
-            raise LostError(f"the git remote did not take the experiment: {_last_line(pushed.stderr)}")
+            raise LostError(f"the git remote did not take the experiment: {reason_of(pushed.stderr)}")
 
     def pushed_by_another(self) -> bool:
         """Tell whether the remote has the experiment already; take it in place of this one."""
@@ -257,7 +258,7 @@ class DvcTrial(tune.Trainable):
             env=self.environment(), capture_output=True, text=True, check=False,
         )  # fmt: skip
         if check and done.returncode:
-            raise LostError(f"git {arguments[0]}: {_last_line(done.stderr)}")
+            raise LostError(f"git {arguments[0]}: {reason_of(done.stderr)}")
         return done
 
     def environment(self) -> dict[str, str]:
@@ -291,8 +292,3 @@ def failed(reason: str) -> dict[str, Any]:
 def _clause(error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"])
     return str(error["ctx"]["error"]) if error["type"] == "value_error" else f"{name}: {error['msg']}"
-
-
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return printable(lines[-1].strip()) if lines else "no message"
