@@ -25,7 +25,7 @@ class Progress(tune.Callback):
         self.started = time.monotonic()
         self.before = self.ended()  # in earlier commands
         self.rows: dict[Key, list[dict[str, float]]] = {}
-        self.starts: dict[Key, float] = {}
+        self.starts: dict[Key, float] = {}  # of the runs under way
 
     def on_trial_result(self, *, trial: TuneTrial, result: dict[str, Any], **_: Any) -> None:
         self.note(trial, result)
@@ -36,12 +36,17 @@ class Progress(tune.Callback):
         self.end(trial, ended=ended, reason=result.get("reason", ""))
 
     def on_trial_start(self, *, trial: TuneTrial, **_: Any) -> None:
-        self.starts.setdefault(key(trial), time.time())
+        self.starts[key(trial)] = time.time()
         if trial.num_failures:
             print(f"{self.label(trial)}: {reason(trial)}; it is started again", flush=True)
         elif key(trial) not in self.outcomes:
             self.outcomes[key(trial)] = Outcome(changes=trial.config["trial"]["changes"])
             record.save(self.outcomes, self.path)
+
+    def on_trial_recover(self, *, trial: TuneTrial, **_: Any) -> None:
+        """Keep the time of a run that failed. The trial may wait for its next one."""
+        self.outcomes[key(trial)] = self.outcomes[key(trial)].model_copy(update={"spans": self.spans(trial)})
+        record.save(self.outcomes, self.path)
 
     def on_trial_error(self, *, trial: TuneTrial, **_: Any) -> None:
         self.end(trial, ended="", reason=reason(trial))
@@ -58,13 +63,12 @@ class Progress(tune.Callback):
                 print(f"{self.label(trial)}, epoch {row['epoch']:.0f}: {shown(self.sweep, row)}", flush=True)
 
     def end(self, trial: TuneTrial, *, ended: Any, reason: str) -> None:
-        known, now = self.outcomes.get(key(trial)), time.time()
         self.outcomes[key(trial)] = Outcome(
             ended=ended,
             changes=trial.config["trial"]["changes"],
             history=self.rows.get(key(trial), []),
             reason=reason,
-            spans=[*(known.spans if known else []), (self.starts.get(key(trial), now), now)],
+            spans=self.spans(trial),
             node=str(trial.last_result.get("node_ip", "")),
         )
         record.save(self.outcomes, self.path)
@@ -78,6 +82,11 @@ class Progress(tune.Callback):
             "": f"not run: {reason}",
         }[ended]
         print(f"{self.label(trial)} {told}; {self.status()}", flush=True)
+
+    def spans(self, trial: TuneTrial) -> list[tuple[float, float]]:
+        """End the run under way, and give the start and end of all runs of a trial."""
+        known, started = self.outcomes.get(key(trial)), self.starts.pop(key(trial), None)
+        return [*(known.spans if known else []), *([] if started is None else [(started, time.time())])]
 
     def status(self) -> str:
         """Say how many trials ended, which is the best so far, and how much time is left."""
