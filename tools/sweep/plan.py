@@ -87,6 +87,11 @@ def open_of(sweep: Sweep, outcomes: Mapping[Key, Outcome]) -> int:
     return max(0, (sweep.trials or 0) - len(suggested)) if sweep.search == "tpe" else 0
 
 
+def is_left(sweep: Sweep, outcomes: Mapping[Key, Outcome]) -> bool:
+    """Tell whether a trial is still to run."""
+    return bool(waiting_of(sweep, outcomes)) or open_of(sweep, outcomes) > 0
+
+
 def value_of(sweep: Sweep, outcome: Outcome) -> float | None:
     """Return the metric of a trial at its last epoch; None if it failed."""
     return outcome.history[-1][sweep.metric] if outcome.history and outcome.ended != "failed" else None

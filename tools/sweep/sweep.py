@@ -1,7 +1,11 @@
-"""Run a sweep: many trainings on this machine or on a Ray cluster, each an experiment of DVC: `make sweep`."""
+"""Run a sweep: many trainings on this machine or on a Ray cluster, each an experiment of DVC: `make sweep`.
+
+The exit code is 1 if a trial was not run, since the storage or the git remote was lost for long.
+"""
 
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -48,7 +52,7 @@ def main() -> None:
     job = make_job(name, sweep, base)
     path = record.path_of(name, job.commit)
     outcomes = plan.merged(name, sweep, base, record.load(path), remote.experiments(name, job.commit))
-    if plan.waiting_of(sweep, outcomes) or plan.open_of(sweep, outcomes):
+    if plan.is_left(sweep, outcomes):
         with cluster(arguments.ray):
             run(sweep, job, outcomes, path)
     finished = remote.experiments(name, job.commit)
@@ -57,6 +61,8 @@ def main() -> None:
         remote.pull(finished.values())
     print(table.write(name, sweep, job.commit, outcomes))
     print(page.write(name, sweep, job.commit, outcomes).as_uri())
+    if plan.is_left(sweep, outcomes):
+        sys.exit(1)
 
 
 def make_job(name: str, sweep: Sweep, base: Params) -> Job:
