@@ -4,15 +4,50 @@ from collections.abc import MutableMapping
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from tests.parameters import make_params
 from tools import ROOT
 from tools.sweep import record, table
 from tools.sweep.record import Key, Outcome
-from tools.sweep.specification import Sweep
+from tools.sweep.specification import Grid, Sweep
 
 pytest.importorskip("ray")  # `make test-sweep` installs it
+
+
+def ended(accuracy: float, ended: str = "finished") -> Outcome:
+    row = {
+        "epoch": 1, "training_accuracy": 0.5, "training_loss": 1.0, "validation_accuracy": accuracy,
+        "validation_loss": 1.0, "learning_rate": 0.001,
+    }  # fmt: skip
+    return Outcome.model_validate({"ended": ended, "changes": {}, "history": [row]})
+
+
+def test_early_stopping_compares_with_trials_that_ended_before() -> None:
+    from tools.sweep.sweep import scheduler  # noqa: PLC0415 - it needs Ray
+
+    sweep = Sweep.model_validate(
+        {
+            "change": {"train.decay": Grid(grid=[0.1, 0.2])}, "search": "grid",
+            "metric": "validation_accuracy", "direction": "maximize",
+            "early_stopping": {"grace_period": 1, "reduction_factor": 2},
+        }
+    )  # fmt: skip
+    job: Any = SimpleNamespace(params=make_params())
+
+    def decision(*earlier: Outcome) -> str:
+        asha = scheduler(sweep, job, {(number, 0): outcome for number, outcome in enumerate(earlier)})
+        assert asha is not None
+        trial: Any = SimpleNamespace(trial_id="new")
+        controller: Any = None
+        asha.on_trial_add(controller, trial)
+        return asha.on_trial_result(controller, trial, ended(0.8).history[0])
+
+    assert decision(ended(0.9), ended(0.9, "stopped")) == "STOP"
+    assert decision(ended(0.7), ended(0.7, "stopped")) == "CONTINUE"
+    assert decision(ended(0.9, ""), ended(0.9, "")) == "CONTINUE", "both will run again"
 
 
 @pytest.mark.parametrize(("state", "code"), [("failed", None), ("", 1)])

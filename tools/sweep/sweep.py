@@ -165,7 +165,7 @@ def scheduler(sweep: Sweep, job: Job, outcomes: Mapping[Key, Outcome]) -> ASHASc
     for key, outcome in outcomes.items():
         earlier: Any = SimpleNamespace(trial_id=str(key))
         asha.on_trial_add(None, earlier)
-        for row in outcome.history:
+        for row in outcome.history if outcome.ended else []:
             asha.on_trial_result(None, earlier, row)
     return asha
 
