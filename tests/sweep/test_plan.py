@@ -189,6 +189,15 @@ def test_an_experiment_that_was_removed_from_the_remote_does_not_count(shared: C
     assert shared.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").split() == references
 
 
+def test_an_experiment_with_the_name_that_is_tried_out_does_not_matter(shared: Clone) -> None:
+    head = shared.run("git", "rev-parse", "HEAD").strip()
+    made = shared.run("git", "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "dvc: commit experiment").strip()
+    reference = f"refs/exps/{head[:2]}/{head[2:]}/sweep"
+    shared.run("git", "push", "--quiet", "origin", f"{made}:{reference}")
+    assert remote.commit() == head
+    assert shared.run("git", "ls-remote", "origin", reference).split()[0] == made
+
+
 def test_why_git_failed_is_said_without_its_advice(shared: Clone) -> None:
     shared.run("git", "remote", "set-url", "origin", "../nowhere")
     with pytest.raises(InputError) as failed:
