@@ -12,10 +12,10 @@ from stages.errors import InputError
 from stages.params import Prepare
 from tests.clones import Clone, error_of
 from tests.tables import cells
-from tools.registry.attempts import Attempt, judge
-from tools.registry.card import LICENCES, card, choice, per_class, weaknesses
-from tools.runs.paired import compare_predictions
-from tools.runs.revision import resolve
+from tools.registry.attempts import Attempt, judge, share_of
+from tools.registry.card import LICENCES, card, choice, lineage, per_class, weaknesses
+from tools.runs.paired import compare_predictions, one_sided
+from tools.runs.revision import Revision, resolve
 from tools.runs.versions import Version
 
 
@@ -45,6 +45,21 @@ def test_the_card_is_the_tags_message_and_says_what_the_commit_records(releases:
     assert "lstm@v1.1.0: lstm@v1.1.1 is better than lstm@v1.1.0 on 359 test images: " in releases.run(
         "python", "-m", "tools.registry.card", "v1.1.1"
     )
+
+
+def test_the_card_says_that_its_comparison_is_not_the_decision_on_a_promotion(monkeypatch: pytest.MonkeyPatch) -> None:
+    actual = np.zeros(1_000, int)
+    before, after = np.arange(1_000) < 8, np.arange(1_000) >= 999  # 8 are fixed, and 1 is broken
+    paired = compare_predictions(actual, before.astype(int), after.astype(int))
+    monkeypatch.setattr("tools.registry.card.compare_revisions", lambda *_: paired)
+    older, newer = (Revision(name, name[-1] * 40, ".") for name in ("lstm@v1.0.0", "HEAD"))
+    told, _ = lineage("v1.0.1", newer, older)
+    assert told == (
+        "lstm@v1.0.0: lstm@v1.0.1 is better than lstm@v1.0.0 on 1,000 test images: 8 fixed, 1 broken, accuracy +0.70 "
+        "points (95% interval +0.15 to +1.48), exact McNemar p = 0.039. This is a single comparison, two-sided at 5%. "
+        "`make promote` asks for more before it calls a version better."
+    )
+    assert share_of(1) < one_sided(8, 1) < 0.05, "the gate would refuse it"
 
 
 def test_a_card_of_no_version_is_refused(releases: Clone) -> None:

@@ -20,7 +20,7 @@ from tools import ROOT, make_parser
 from tools.registry import attempts
 from tools.registry.attempts import Attempt
 from tools.runs import run, versions
-from tools.runs.paired import compare_revisions, sentence, share
+from tools.runs.paired import SIGNIFICANCE, compare_revisions, sentence, share
 from tools.runs.revision import Revision, git_errors, read_lock, resolve
 from tools.runs.run import Run
 from tools.tables import markdown
@@ -35,6 +35,10 @@ LICENCES = {
 WORST = 5  # pairs of digits
 WEAKEST = 3  # digits
 SURE = 0.99  # confidence
+SINGLE = (
+    f"This is a single comparison, two-sided at {SIGNIFICANCE:.0%}. `make promote` asks for more before it calls a "
+    "version better."
+)
 
 
 def main() -> None:
@@ -193,7 +197,7 @@ def lineage(name: str, of: Revision, parent: Revision | None) -> list[str]:
         if change.fixed or change.broken
     ]
     return [
-        f"{parent}: {sentence(paired, parent.name, f'{versions.ARTIFACT}@{name}')}.",
+        f"{parent}: {sentence(paired, parent.name, f'{versions.ARTIFACT}@{name}')}. {SINGLE}",
         *([markdown(("digit", "images", "fixed", "broken"), changes)] if changes else []),
     ]
 
