@@ -14,7 +14,7 @@ from tests.clones import Clone, error_of
 from tests.tables import cells
 from tools.registry.attempts import Attempt, judge, share_of
 from tools.registry.card import LICENCES, card, choice, lineage, per_class, weaknesses
-from tools.runs.paired import compare_predictions, one_sided
+from tools.runs.paired import Paired, compare_predictions, one_sided
 from tools.runs.revision import Revision, resolve
 from tools.runs.versions import Version
 
@@ -130,13 +130,14 @@ def test_every_data_set_has_a_licence() -> None:
 def test_the_card_says_how_often_it_was_chosen_on_the_test_images() -> None:
     older, newer, other = (Version(name, name[-1] * 40) for name in ("v1.0.0", "v1.1.1", "v1.2.2"))
 
-    def judged(number: int, candidate: Version, holder: Version, fixed: int) -> Attempt:
-        actual = np.zeros(100, int)
-        before, after = np.arange(100) < fixed, (np.arange(100) >= 95).astype(int)
+    def paired(fixed: int, broken: int) -> Paired:
+        before, after = np.arange(100) < fixed, np.arange(100) >= 100 - broken
+        return compare_predictions(np.zeros(100, int), before.astype(int), after.astype(int))
+
+    def judged(number: int, candidate: Version, holder: Version, fixed: int, own: Paired | None = None) -> Attempt:
         return judge(
-            compare_predictions(actual, before.astype(int), after), None, number=number, test_set="f" * 32,
-            stage="prod", candidate=candidate, holder=holder,
-        )  # fmt: skip
+            paired(fixed, 5), own, number=number, test_set="f" * 32, stage="prod", candidate=candidate, holder=holder
+        )
 
     known = [judged(1, newer, older, 30), judged(2, other, newer, 5), judged(3, newer, other, 4)]
     assert [each.decision for each in known] == ["promoted", "refused", "refused"]
@@ -155,4 +156,11 @@ def test_the_card_says_how_often_it_was_chosen_on_the_test_images() -> None:
         ["1", "v1.1.1", "v1.0.0", "30", "5", "1.12e-05", "0.00833", "promoted"],
         ["2", "v1.2.2", "v1.1.1", "5", "5", "0.623", "0.00595", "refused"],
         ["3", "v1.1.1", "v1.2.2", "4", "5", "0.746", "0.00446", "refused"],
+    ]
+    on_own = judged(4, older, newer, 5, own=paired(20, 0))  # promoted by own test pictures alone
+    _, _, table = choice([*known, on_own], older.commit).split("\n\n")
+    assert cells(table)[0][5:] == ["p", "p on own pictures", "p needed", "decision"]
+    assert [row[5:] for row in cells(table)[2:]] == [
+        ["1.12e-05", "", "0.00833", "promoted"],
+        ["0.623", "9.54e-07", "0.00174", "promoted"],
     ]

@@ -114,10 +114,12 @@ def choice(known: list[Attempt], commit: str) -> str:
     selected = (
         f"It won {times(len(won))}. So it was selected by its test accuracy: expect a lower accuracy on new images."
     )
-    head = ("attempt", "candidate", "holder", "fixed", "broken", "p", "p needed", "decision")
+    has_own = any(each.own for each in took_part)  # which may decide alone
+    head = ("attempt", "candidate", "holder", "fixed", "broken", "p", *(["p on own pictures"] if has_own else []),
+            "p needed", "decision")  # fmt: skip
     rows = [
-        (each.attempt, each.candidate, each.holder, each.fixed, each.broken, f"{each.p:.3g}", f"{each.alpha:.3g}",
-         each.decision)
+        (each.attempt, each.candidate, each.holder, each.fixed, each.broken, f"{each.p:.3g}",
+         *([f"{each.own.p:.3g}" if each.own else ""] if has_own else []), f"{each.alpha:.3g}", each.decision)
         for each in took_part
     ]  # fmt: skip
     return "\n\n".join([f"{said}{times(len(took_part))}.", *([selected] if won else []), markdown(head, rows)])
