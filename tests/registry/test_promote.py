@@ -1,5 +1,6 @@
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 import yaml
 from gto.constants import Action
 
+from stages.errors import InputError
 from tests.clones import Clone, error_of
 from tools.registry.attempts import judge, share_of
-from tools.registry.promote import own_sentence, sentence, table
+from tools.registry.promote import own_sentence, sentence, table, tested_on
 from tools.runs.paired import compare_predictions, one_sided
 from tools.runs.revision import read_bytes, resolve
 from tools.runs.versions import Assignment, Tag, Version, holders
@@ -218,3 +220,16 @@ def test_the_sentences_name_the_verdicts_at_this_attempt() -> None:
         f"v2 is not proven better than v1 {own}: 30 fixed, 12 broken, p = 0.00396",
     )
     assert said(12, 30) == ("v2 is worse than v1", f"v2 is worse than v1 {own}: 12 fixed, 30 broken, p = 0.999")
+
+
+def test_attempts_are_not_counted_without_the_hash_of_the_test_images(tmp_path: Path) -> None:
+    clone = Clone(tmp_path)
+    clone.run("git", "init", "--quiet")
+    clone.run("dvc", "init", "--quiet")
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n  prepare:\n    cmd: python -m stages.prepare\n")
+    clone.commit("No hashes")
+    with pytest.raises(InputError) as refused:
+        tested_on(resolve("HEAD", tmp_path))
+    assert str(refused.value) == (
+        "dvc.lock at HEAD: names no MD5 of data/processed/test.npz; check it out, run `dvc repro` and commit the result"
+    )

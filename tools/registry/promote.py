@@ -15,13 +15,13 @@ from contextlib import closing
 from scmrepo.git import Git
 
 from stages import archive, dataset
-from stages.errors import one_line_errors
+from stages.errors import InputError, one_line_errors
 from tools import ROOT, make_parser, tables
 from tools.registry import agreement, attempts, remote, tags
 from tools.registry.attempts import Attempt, OwnPictures
-from tools.runs import versions
+from tools.runs import lock, versions
 from tools.runs.paired import Paired, Verdict, compare_revisions, figures
-from tools.runs.revision import git_errors, read_bytes, read_lock, resolve
+from tools.runs.revision import Revision, git_errors, read_bytes, read_lock, resolve
 from tools.runs.versions import Version
 
 
@@ -66,7 +66,7 @@ def promote(scm: Git, candidate: Version, stage: str, origin: str, *, offline: b
     agreement.check(before)
     paired = compare_revisions(before, after)
     own = agreement.compare_on_own(before, after)
-    test_set = read_lock(after).hashes[dataset.TEST.as_posix()]
+    test_set = tested_on(after)
     known = attempts.load(scm, test_set)
     earlier = attempts.find(known, candidate, holder)
     number = earlier.attempt if earlier else attempts.next_number(known)
@@ -86,6 +86,17 @@ def promote(scm: Git, candidate: Version, stage: str, origin: str, *, offline: b
         print(f"{stage} stays with {holder.name}")
         sys.exit(1)
     return assign(scm, candidate, stage, told[0])
+
+
+def tested_on(of: Revision) -> str:
+    """Return the MD5 of the test images of a revision.
+
+    Raises `InputError` if its dvc.lock does not name it: without it, attempts cannot be counted.
+    """
+    md5 = read_lock(of).hashes.get(dataset.TEST.as_posix())
+    if md5 is None:
+        raise InputError(f"{lock.PATH} {of.place}: names no MD5 of {dataset.TEST}; {of.remake}")
+    return md5
 
 
 def record(scm: Git, attempt: Attempt, origin: str, *, offline: bool) -> str:
