@@ -146,9 +146,13 @@ def test_each_refused_file_is_named_with_the_reason(fresh: Clone, pictures: Path
 def test_the_same_picture_under_two_digits_is_refused(fresh: Clone, pictures: Path) -> None:
     shutil.copy(pictures / "3" / "IMG 3.JPG", pictures / "4" / "again.jpg")
     shutil.copy(pictures / "2" / "IMG 2.png", pictures / "2" / "again.png")
-    first, *rest = collect(fresh, pictures)
-    assert first == (f"refused {pictures}/3/IMG 3.JPG: the same picture as {pictures}/4/again.jpg, under another digit")
-    assert rest[0] == "4 taken, 1 already there, 1 refused"
+    *refused, counted, _, _, _ = collect(fresh, pictures)
+    three, four = f"{pictures}/3/IMG 3.JPG", f"{pictures}/4/again.jpg"
+    assert refused == [
+        f"refused {three}: the same picture as {four}, under another digit",
+        f"refused {four}: the same picture as {three}, under another digit",
+    ]
+    assert counted == "4 taken, 1 already there, 2 refused"
     (there,) = (fresh.folder / own.FOLDER / "2").iterdir()
     shutil.rmtree(pictures / "3")
     (pictures / "4" / "again.jpg").unlink()
@@ -168,6 +172,14 @@ def test_where_nothing_can_be_taken_the_exit_code_is_1(fresh: Clone, tmp_path: P
     )
     empty.mkdir()
     assert collect(fresh, empty, exit_code=1) == ["0 taken, 0 already there, 0 refused"]
+    (empty / "1").mkdir()
+    for name in ("one.png", "same.png"):
+        Image.new("L", (90, 90), 255).save(empty / "1" / name)
+    *refused, counted = collect(fresh, empty, exit_code=1)
+    assert [line.split(": ")[:2] for line in refused] == [
+        [f"refused {empty}/1/{name}", "blank"] for name in ("one.png", "same.png")
+    ]
+    assert counted == "0 taken, 0 already there, 2 refused"
     assert not list((fresh.folder / own.FOLDER).glob("*.dvc"))
 
 

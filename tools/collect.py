@@ -49,7 +49,7 @@ def main() -> None:
 class Copy:
     """A copy of a picture, which no other program changes."""
 
-    original: Path
+    originals: list[Path]  # with this content, under one digit
     picture: Picture
 
 
@@ -61,8 +61,8 @@ class Outcome:
     known: list[Path] = field(default_factory=list)  # which were there already
     refused: list[str] = field(default_factory=list)  # and why
 
-    def refuse(self, path: Path, reason: object) -> None:
-        self.refused.append(f"{printable(str(path))}: {reason}")
+    def refuse(self, paths: Iterable[Path], reason: object) -> None:
+        self.refused.extend(f"{printable(str(path))}: {reason}" for path in paths)
 
     def told(self) -> Iterator[str]:
         yield from (f"refused {line}" for line in self.refused)
@@ -90,16 +90,16 @@ def copy_all(source: Path, folder: Path, outcome: Outcome) -> Iterator[Copy]:
     """Copy what may be pictures, and refuse the rest."""
     for digit, path in labelled(source, outcome):
         try:
-            yield Copy(path, copy(path, folder, digit))
+            yield Copy([path], copy(path, folder, digit))
         except (InputError, OSError) as error:
-            outcome.refuse(path, error)
+            outcome.refuse([path], error)
 
 
 def labelled(source: Path, outcome: Outcome) -> Iterator[tuple[int, Path]]:
     """Give each file with its digit."""
     for folder in visible(source):
         if folder.name not in own.DIGITS or folder.is_symlink() or not folder.is_dir():
-            outcome.refuse(folder, f"expected a folder named {own.DIGITS[0]} to {own.DIGITS[-1]}")
+            outcome.refuse([folder], f"expected a folder named {own.DIGITS[0]} to {own.DIGITS[-1]}")
             continue
         for path in visible(folder):
             yield int(folder.name), path
@@ -131,28 +131,32 @@ def copy(path: Path, folder: Path, digit: int) -> Picture:
 
 def without_known(copies: Iterable[Copy], here: Mapping[str, Picture], outcome: Outcome) -> Iterator[Copy]:
     """Give each new picture once. Refuse a picture that is known, or comes again, under another digit."""
-    same: dict[str, list[Copy]] = {}  # by content
+    same: dict[str, dict[int, Copy]] = {}  # by content and digit
     for made in copies:
-        same.setdefault(made.picture.sha256, []).append(made)
-    for sha256, (first, *others) in same.items():
+        of_content = same.setdefault(made.picture.sha256, {})
+        of_content.setdefault(made.picture.digit, Copy([], made.picture)).originals.extend(made.originals)
+    for sha256, of_content in same.items():
         there = here.get(sha256)
-        other = next((each for each in others if each.picture.digit != first.picture.digit), None)
-        if other:
-            outcome.refuse(first.original, f"the same picture as {printable(str(other.original))}, under another digit")
+        first, *others = of_content.values()
+        if others:
+            for each, other in [(first, others[0]), *((each, first) for each in others)]:
+                same_as = printable(str(other.originals[0]))
+                outcome.refuse(each.originals, f"the same picture as {same_as}, under another digit")
         elif there and there.digit != first.picture.digit:
-            outcome.refuse(first.original, f"the same picture as {there.path}; move that file to change its digit")
+            outcome.refuse(first.originals, f"the same picture as {there.path}; move that file to change its digit")
+        elif there:
+            outcome.known.extend(first.originals)
         else:
-            outcome.known.extend(each.original for each in (others if there is None else [first, *others]))
-            if there is None:
-                yield first
+            yield first
 
 
 def readable(copies: Sequence[Copy], outcome: Outcome) -> Iterator[Copy]:
     """Give the pictures that `predict` reads, and refuse the rest."""
     for made, image in zip(copies, read_all([made.picture.path for made in copies]), strict=True):
         if isinstance(image, InputError):
-            outcome.refuse(made.original, str(image).removeprefix(f"{made.picture.path}: "))
+            outcome.refuse(made.originals, str(image).removeprefix(f"{made.picture.path}: "))
         else:
+            outcome.known.extend(made.originals[1:])
             yield made
 
 
