@@ -165,6 +165,24 @@ def test_the_same_picture_under_two_digits_is_refused(fresh: Clone, pictures: Pa
     ]
 
 
+def test_a_file_that_was_edited_in_data_own_is_not_overwritten(fresh: Clone, pictures: Path) -> None:
+    shutil.rmtree(pictures / "3")
+    shutil.rmtree(pictures / "4")
+    collect(fresh, pictures)
+    (there,) = (fresh.folder / own.FOLDER / "2").iterdir()
+    there.unlink()
+    save_stroke(there)
+    edited = there.read_bytes()
+    assert collect(fresh, pictures) == [
+        f"refused {pictures}/2/IMG 2.png: {there.relative_to(fresh.folder)} has its name and other content; give that "
+        "file another name",
+        "0 taken, 2 already there, 1 refused",
+    ]
+    assert there.read_bytes() == edited
+    there.rename(there.with_name("edited.png"))
+    assert collect(fresh, pictures)[0] == "1 taken, 2 already there, 0 refused"
+
+
 def test_where_nothing_can_be_taken_the_exit_code_is_1(fresh: Clone, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     assert error_of("\n".join(collect(fresh, empty, exit_code=1))) == (

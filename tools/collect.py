@@ -146,6 +146,8 @@ def without_known(copies: Iterable[Copy], here: Mapping[str, Picture], outcome: 
             outcome.refuse(first.originals, f"the same picture as {there.path}; move that file to change its digit")
         elif there:
             outcome.known.extend(first.originals)
+        elif (path := path_of(first.picture)).exists():
+            outcome.refuse(first.originals, f"{path} has its name and other content; give that file another name")
         else:
             yield first
 
@@ -162,10 +164,15 @@ def readable(copies: Sequence[Copy], outcome: Outcome) -> Iterator[Copy]:
 
 def move(made: Picture) -> Picture:
     """Move a copy to data/own."""
-    path = own.FOLDER / str(made.digit) / made.path.name
+    path = path_of(made)
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(made.path, path)
     return Picture(path, made.digit, made.sha256)
+
+
+def path_of(made: Picture) -> Path:
+    """Return the place of a copy in data/own."""
+    return own.FOLDER / str(made.digit) / made.path.name
 
 
 if __name__ == "__main__":
