@@ -127,6 +127,36 @@ def test_too_many_pictures_are_refused(client: Client, picture: bytes) -> None:
     assert error_of(client.form("/predict", *names), 400).endswith("Maximum number of files is 256.")
 
 
+@pytest.mark.parametrize(
+    ("charset", "name", "shown"),
+    [
+        ("utf-8", "\N{SNOWMAN}".encode(), "\N{SNOWMAN}"),
+        ("utf-7", b"+2AA-", "?"),  # half of a character
+        ("unicode_escape", rb"\ud800", "?"),
+        ("unknown", b"a.png", "a.png"),
+    ],
+)
+def test_a_name_in_any_charset_is_answered(
+    charset: str, name: bytes, shown: str, client: Client, picture: bytes
+) -> None:
+    (image,) = client.post("/predict", form(name, picture), f"{FORM}; charset={charset}").json()["images"]
+    assert image["image"] == shown
+
+
+def test_a_charset_that_decodes_nothing_is_refused(client: Client, picture: bytes) -> None:
+    refused = client.post("/predict", form(b"a.png", picture), f"{FORM}; charset=undefined")
+    assert error_of(refused, 400) == "not a form of pictures: its names are not in its charset"
+
+
+FORM = "multipart/form-data; boundary=x"
+
+
+def form(name: bytes, content: bytes) -> bytes:
+    """Write a form of one picture."""
+    head = b'Content-Disposition: form-data; name="images"; filename="' + name + b'"'
+    return b"--x\r\n" + head + b"\r\n\r\n" + content + b"\r\n--x--\r\n"
+
+
 def test_a_body_that_is_too_large_is_refused_whether_its_size_is_told_or_not(client: Client) -> None:
     part = bytes(limits.BODY // 2)
     for body in (bytes(limits.BODY + 1), iter((part, part, b"x"))):

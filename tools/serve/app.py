@@ -282,12 +282,19 @@ async def pictures_of(request: Request, content: bytes, most: int = PICTURES) ->
         form = await InMemory(request.headers, stream(), max_files=most, max_fields=0).parse()  # type: ignore[arg-type]
     except MultiPartException as error:
         raise HTTPException(400, f"not a form of pictures: {error.message}") from None
+    except UnicodeError:
+        raise HTTPException(400, "not a form of pictures: its names are not in its charset") from None
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-    found = [Picture((file.filename or "picture")[:NAME], await file.read()) for file in files]
+    found = [Picture(name_of(file), await file.read()) for file in files]
     await form.close()
     if not found:
         raise HTTPException(400, "not a form of pictures: it has none")
     return found
+
+
+def name_of(file: UploadFile) -> str:
+    """Return the name of an uploaded picture, as UTF-8 can have it: some charsets have halves of characters."""
+    return (file.filename or "picture")[:NAME].encode(errors="replace").decode()
 
 
 large = threading.Lock()
