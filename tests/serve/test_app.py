@@ -1,6 +1,7 @@
 """The HTTP interface: answers, refusals and their words."""
 
 import base64
+import errno
 import hashlib
 import io
 import json
@@ -408,6 +409,16 @@ def test_a_folder_that_cannot_be_written_is_named_at_the_start(tmp_path: Path) -
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file/x: no picture can be saved here: Not a directory; name another"):
         Collection(tmp_path / "file/x")
+
+
+def test_a_disk_that_does_not_answer_is_no_fault_of_the_client(
+    client: Client, picture: bytes, collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def time_out(*_: object) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")  # as a network disk
+
+    monkeypatch.setattr(collection, "write", time_out)
+    assert error_of(client.post("/collect?digit=1", picture), 500) == "an error of the server; its log has the details"
 
 
 def test_a_failed_save_leaves_nothing(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         status = 0
+        limit = asyncio.timeout(SECONDS)
 
         async def send_on(message: Message) -> None:
             nonlocal status
@@ -105,9 +106,12 @@ class Guard:
 
         with self.metrics.request() as done:
             try:
-                async with asyncio.timeout(SECONDS):
+                async with limit:
                     await (foreign if is_foreign(scope) else self.app)(scope, receive, send_on)
             except TimeoutError:
+                if not limit.expired():
+                    status = 500
+                    raise  # such as that of a disk
                 if status:
                     raise  # within an answer: uvicorn closes the connection
                 await refusal(503, f"no answer within {SECONDS} s")(scope, receive, send_on)
@@ -148,8 +152,9 @@ class Load:
         """Read the body of a request, and hold it for this block."""
         parts: list[bytes] = []
         held = size = 0
+        limit = asyncio.timeout(BODY_SECONDS)
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with limit:
                 async for part in request.stream():
                     size += len(part)
                     if size <= BODY:
@@ -166,6 +171,8 @@ class Load:
             parts.clear()
             yield body
         except TimeoutError:
+            if not limit.expired():
+                raise  # of the block
             raise HTTPException(408, f"expected the whole body within {BODY_SECONDS} s") from None
         finally:
             self.held -= held
