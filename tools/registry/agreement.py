@@ -1,6 +1,7 @@
 """Let models predict: the test images again, to compare with the recorded predictions, and own test pictures."""
 
 import io
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -53,7 +54,10 @@ def compare_on_own(before: Revision, after: Revision) -> Paired | None:
 
 
 def predict(model: bytes, test: dataset.Dataset, of: Revision) -> Probabilities:
-    with tempfile.TemporaryDirectory() as folder, interrupted_at_once():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        interrupted_at_once(lambda: shutil.rmtree(folder, ignore_errors=True)),
+    ):
         from stages.model import Predictor  # noqa: PLC0415 - TensorFlow, which no other check needs
 
         path = Path(folder) / archive.PATH.name
