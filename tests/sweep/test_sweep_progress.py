@@ -57,3 +57,19 @@ def test_the_time_in_which_a_trial_waits_for_its_next_run_does_not_count(
     assert outcomes[0, 0].seconds == 15.0
     assert outcomes[1, 0].spans == [(110.0, 170.0)]
     assert record.load(tmp_path / "rate.json") == outcomes
+
+
+def test_the_time_of_a_run_that_ctrl_c_cuts_off_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tools.sweep import progress  # noqa: PLC0415
+
+    clock = SimpleNamespace(now=100.0, monotonic=lambda: 0.0)
+    clock.time = lambda: clock.now
+    monkeypatch.setattr(progress, "time", clock)
+    path = tmp_path / "rate.json"
+    told = progress.Progress("rate", SWEEP, {(0, 0): Outcome(changes={}, spans=[(1.0, 2.0)])}, 1, path)
+    told.on_trial_start(trial=trial(0))
+    clock.now = 130.0
+    told.cut_off()
+    assert record.load(path) == {(0, 0): Outcome(changes={}, spans=[(1.0, 2.0), (100.0, 130.0)])}
+    told.cut_off()
+    assert record.load(path)[0, 0].seconds == 31.0

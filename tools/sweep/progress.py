@@ -44,9 +44,7 @@ class Progress(tune.Callback):
             record.save(self.outcomes, self.path)
 
     def on_trial_recover(self, *, trial: TuneTrial, **_: Any) -> None:
-        """Keep the time of a run that failed. The trial may wait for its next one."""
-        self.outcomes[key(trial)] = self.outcomes[key(trial)].model_copy(update={"spans": self.spans(trial)})
-        record.save(self.outcomes, self.path)
+        self.keep_time(key(trial))  # the trial may wait for its next run
 
     def on_trial_error(self, *, trial: TuneTrial, **_: Any) -> None:
         self.end(trial, ended="", reason=reason(trial))
@@ -68,7 +66,7 @@ class Progress(tune.Callback):
             changes=trial.config["trial"]["changes"],
             history=self.rows.get(key(trial), []),
             reason=reason,
-            spans=self.spans(trial),
+            spans=self.spans(key(trial)),
             node=str(trial.last_result.get("node_ip", "")),
         )
         record.save(self.outcomes, self.path)
@@ -83,9 +81,19 @@ class Progress(tune.Callback):
         }[ended]
         print(f"{self.label(trial)} {told}; {self.status()}", flush=True)
 
-    def spans(self, trial: TuneTrial) -> list[tuple[float, float]]:
+    def cut_off(self) -> None:
+        """Keep the time of the runs under way, which end with this command."""
+        for of in list(self.starts):
+            self.keep_time(of)
+
+    def keep_time(self, of: Key) -> None:
+        """Keep the time of a run after which its trial has not ended."""
+        self.outcomes[of] = self.outcomes[of].model_copy(update={"spans": self.spans(of)})
+        record.save(self.outcomes, self.path)
+
+    def spans(self, of: Key) -> list[tuple[float, float]]:
         """End the run under way, and give the start and end of all runs of a trial."""
-        known, started = self.outcomes.get(key(trial)), self.starts.pop(key(trial), None)
+        known, started = self.outcomes.get(of), self.starts.pop(of, None)
         return [*(known.spans if known else []), *([] if started is None else [(started, time.time())])]
 
     def status(self) -> str:

@@ -35,7 +35,8 @@ class Outcome(BaseModel):
     changes: dict[str, Any]  # of the candidate, by section.name
     history: list[dict[str, float]] = []  # a row an epoch
     reason: str = ""  # of a failure, or why the trial has not ended
-    spans: list[tuple[float, float]] = []  # start and end of its runs by this clone, in seconds since 1970
+    # Start and end of its runs by this clone, in seconds since 1970; those that ended with a killed driver are missing.
+    spans: list[tuple[float, float]] = []
     node: str = ""
 
     @property

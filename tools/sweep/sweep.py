@@ -131,20 +131,23 @@ def run(sweep: Sweep, job: Job, outcomes: MutableMapping[Key, Outcome], path: Pa
         f"{ray.cluster_resources().get('CPU', 0):.0f} CPUs each"
     )
     resources = {"cpu": sweep.cpus, "memory": sweep.memory * 1e9}
-    with tempfile.TemporaryDirectory() as folder:
-        tune.Tuner(
-            tune.with_resources(tune.with_parameters(DvcTrial, job=job), resources),
-            param_space=space,
-            tune_config=config,
-            run_config=tune.RunConfig(
-                name=job.name,
-                storage_path=folder,
-                callbacks=[progress],
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=ATTEMPTS),
-                verbose=0,
-            ),
-        ).fit()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            tune.Tuner(
+                tune.with_resources(tune.with_parameters(DvcTrial, job=job), resources),
+                param_space=space,
+                tune_config=config,
+                run_config=tune.RunConfig(
+                    name=job.name,
+                    storage_path=folder,
+                    callbacks=[progress],
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    failure_config=tune.FailureConfig(max_failures=ATTEMPTS),
+                    verbose=0,
+                ),
+            ).fit()
+    finally:
+        progress.cut_off()
 
 
 def scheduler(sweep: Sweep, job: Job, outcomes: Mapping[Key, Outcome]) -> ASHAScheduler | None:
