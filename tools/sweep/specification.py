@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from stages import params
 from stages.errors import InputError
-from stages.params import Params
+from stages.params import Params, Section
 
 LIMIT = 64_000  # bytes
 FAULTS = 10  # in one message
@@ -18,10 +18,6 @@ SEED = "train.seed"
 Number = Annotated[int | float, Field(allow_inf_nan=False)]
 Value = bool | Number | str | list[int]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Range(Section):
