@@ -122,6 +122,34 @@ def test_what_does_not_go_together_is_refused(values: dict[str, object], told: s
     assert fault(tmp_path, **values).startswith(told)
 
 
+@pytest.mark.parametrize("name", ["train.epochs", "seeds"])
+def test_a_number_of_thousands_of_digits_is_refused(name: str, tmp_path: Path) -> None:
+    changed, seeds = (f"0x{'f' * 5_000}" if name == each else "1" for each in ("train.epochs", "seeds"))
+    with pytest.raises(
+        InputError, match=r"some\.yaml: it has a number of thousands of digits; correct the file and run"
+    ):
+        read(
+            tmp_path,
+            f"change: {{train.epochs: {changed}}}\nsearch: grid\nseeds: {seeds}\n"
+            "metric: validation_accuracy\ndirection: maximize\n",
+        )
+
+
+def test_a_number_that_no_float_can_have_is_refused(tmp_path: Path) -> None:
+    told = fault(tmp_path, change={"train.learning_rate": {"uniform": [1, 10**400]}}, **RANDOM)
+    expected = (
+        "change.train.learning_rate.uniform.1: Input should be less than or equal to 1000000000000000, found 1000"
+    )
+    assert told.startswith(expected)
+
+
+def test_a_grid_of_too_many_combinations_is_refused(tmp_path: Path) -> None:
+    names = ("train.epochs", "train.batch_size", "model.dense_units")
+    change: dict[str, object] = {name: {"grid": list(range(1, 101))} for name in names}
+    told = fault(tmp_path, change=change, search="grid")
+    assert told == "change: expected at most 100,000 combinations of values, found 1,000,000"
+
+
 def test_ten_faults_are_named_and_the_others_counted(tmp_path: Path) -> None:
     told = fault(tmp_path, change={f"train.x{number}": 1 for number in range(12)}, search="grid")
     assert told.count("is unknown in params.yaml") == 10

@@ -1,5 +1,6 @@
 """A sweep: the file that says what is changed, how candidates are found, and what chooses among them."""
 
+import math
 import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,9 +14,10 @@ from stages.params import Params, Section
 
 LIMIT = 64_000  # bytes
 FAULTS = 10  # in one message
+CANDIDATES = 100_000
 SEED = "train.seed"
 
-Number = Annotated[int | float, Field(allow_inf_nan=False)]
+Number = Annotated[int | float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
 Value = bool | Number | str | list[int]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
@@ -80,7 +82,7 @@ class Sweep(Section):
 
     change: dict[str, Any]  # by section.name: a value, or the domain of its values
     search: Literal["grid", "random", "tpe"]
-    trials: Annotated[int, Field(ge=1, le=100_000)] | None = None  # candidates of random and tpe
+    trials: Annotated[int, Field(ge=1, le=CANDIDATES)] | None = None  # candidates of random and tpe
     search_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # of random and tpe
     seeds: Annotated[int, Field(ge=1, le=1_000)] = 1  # trainings of a candidate: 0, 1, ...
     metric: Literal["validation_accuracy", "validation_loss"]
@@ -127,6 +129,10 @@ def load(path: Path, base: Params) -> Sweep:
     except FileNotFoundError:
         raise InputError(f"{path}: not found; `ls sweeps` lists the sweeps here") from None
     values = params.parse(content, str(path), limit=LIMIT)
+    try:
+        repr(values)
+    except ValueError:
+        raise _refused(path, ["it has a number of thousands of digits"]) from None
     try:
         sweep = Sweep.model_validate(values)
     except ValidationError as invalid:
@@ -196,6 +202,9 @@ def _faults(sweep: Sweep) -> Iterator[str]:
             )
     if not is_grid and not sweep.varied:
         yield f"change: expected a parameter with a domain, since search is {sweep.search}, found none"
+    combinations = math.prod(len(domain.grid) for domain in sweep.varied.values() if isinstance(domain, Grid))
+    if combinations > CANDIDATES:
+        yield f"change: expected at most {CANDIDATES:,} combinations of values, found {combinations:,}"
     if is_grid and sweep.trials is not None:
         yield "trials: expected none with search: grid, which tries all values"
     if not is_grid and sweep.trials is None:
