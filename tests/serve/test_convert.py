@@ -1,5 +1,6 @@
 """The ONNX model of a .keras archive: equal to Keras, the same bytes each time, and of known layers alone."""
 
+import io
 import subprocess
 import sys
 import zipfile
@@ -221,6 +222,16 @@ def test_a_missing_or_damaged_file_is_refused(content: bytes, name: str) -> None
 @pytest.mark.parametrize("damaged", [b"", b"no archive", b"PK\x05\x06" + bytes(18)])
 def test_a_file_that_is_no_archive_is_refused(damaged: bytes) -> None:
     refusal(damaged)
+
+
+def test_a_file_that_ends_before_its_size_is_refused_with_the_reason() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(CONFIG, "{}")
+    damaged = bytearray(file.getvalue())
+    at = damaged.index(b"PK\x01\x02")  # the archive's list of its files
+    damaged[at + 20 : at + 28] = 2 * (10_000).to_bytes(4, "little")  # the sizes of the first one
+    assert "as this project trains them, found EOFError; restore it" in refusal(bytes(damaged))
 
 
 def test_a_size_that_an_archive_claims_is_checked_before_memory_is_taken(

@@ -175,7 +175,7 @@ def convert(content: bytes, name: str) -> bytes:
     except ValidationError as invalid:
         reason = described(invalid)
     except Exception as error:  # noqa: BLE001 - whatever a damaged or malicious file makes zipfile, HDF5 or NumPy raise
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) or type(error).__name__
     raise InputError(
         f"{name}: expected a .keras archive of LSTM, Dropout and Dense layers as this project trains them, found "
         f"{printable(reason)[:300]}; {RESTORE}"
