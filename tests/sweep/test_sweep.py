@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from stages.errors import InputError
 from tests.parameters import make_params
 from tools import ROOT
 from tools.sweep import record, table
@@ -77,3 +78,17 @@ def test_the_exit_code_is_1_if_a_trial_was_not_run(
     printed = capsys.readouterr().out
     assert ("1 not run: run the same command again" in printed) == (code == 1)
     assert (tmp_path / "seeds.html").as_uri() in printed
+
+
+def test_why_ray_does_not_start_is_said_also_where_its_error_has_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tools.sweep.sweep import cluster  # noqa: PLC0415
+
+    def fail(**_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr("ray.init", fail)
+    with pytest.raises(InputError) as refused, cluster(None):
+        pass
+    assert str(refused.value) == (
+        "Ray did not start here: TimeoutError; run this again when the machine has less to do"
+    )

@@ -101,7 +101,8 @@ def cluster(address: str | None) -> Iterator[None]:
             else "run this again when the machine has less to do"
         )
         where = f"at {address}" if address else "did not start here"
-        raise InputError(f"Ray {where}: {' '.join(str(error).split())[:300]}; {remedy}") from None
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"Ray {where}: {reason}; {remedy}") from None
     try:
         yield
     finally:
