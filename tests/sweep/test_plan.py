@@ -189,6 +189,17 @@ def test_an_experiment_that_was_removed_from_the_remote_does_not_count(shared: C
     assert shared.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").split() == references
 
 
+def test_pictures_that_are_not_committed_are_refused(shared: Clone) -> None:
+    (shared.folder / "data/own").mkdir(parents=True)
+    (shared.folder / "data/own/3.dvc").touch()
+    with pytest.raises(InputError) as refused:
+        remote.commit()
+    assert str(refused.value) == (
+        "data/own/3.dvc: not as in the commit, which the trials run; commit the change, or undo it with `git restore`, "
+        "and remove a new file"
+    )
+
+
 def test_an_experiment_with_the_name_that_is_tried_out_does_not_matter(shared: Clone) -> None:
     head = shared.run("git", "rev-parse", "HEAD").strip()
     made = shared.run("git", "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "dvc: commit experiment").strip()
@@ -234,4 +245,4 @@ def test_trials_run_a_commit_that_the_remote_has(clone: Clone) -> None:
     assert clone.run("python", "-c", COMMIT).strip() == head
     with (clone.folder / "params.yaml").open("a") as file:
         file.write("\n")
-    assert fault().startswith("error: params.yaml: changed since the commit, which the trials run; commit the change")
+    assert fault().startswith("error: params.yaml: not as in the commit, which the trials run; commit the change")

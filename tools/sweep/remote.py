@@ -54,11 +54,12 @@ def commit() -> str:
     Raises `InputError` if the remote lacks the commit or takes no experiments, or if a file that the trials run is not
     committed.
     """
-    changed = git("diff", "--name-only", "HEAD", "--", *RUN_FROM)
-    if changed:
+    changed = git("diff", "--name-only", "HEAD", "--", *RUN_FROM).splitlines()
+    added = git("ls-files", "--others", "--exclude-standard", "--", *RUN_FROM).splitlines()
+    if changed or added:
         raise InputError(
-            f"{printable(', '.join(changed.splitlines()))}: changed since the commit, which the trials run; commit the "
-            "change, or undo it with `git restore`"
+            f"{printable(', '.join(changed + added))}: not as in the commit, which the trials run; commit the change, "
+            "or undo it with `git restore`, and remove a new file"
         )
     found = git("rev-parse", "HEAD")
     git("fetch", "--quiet", NAME)
