@@ -13,7 +13,7 @@ from stages.params import Prepare
 from tests.clones import Clone, error_of
 from tests.tables import cells
 from tools.registry.attempts import Attempt, judge, share_of
-from tools.registry.card import LICENCES, card, choice, lineage, per_class, weaknesses
+from tools.registry.card import LICENCES, card, choice, lineage, per_class, shown, weaknesses
 from tools.runs.paired import Paired, compare_predictions, one_sided
 from tools.runs.revision import Revision, resolve
 from tools.runs.versions import Version
@@ -60,6 +60,10 @@ def test_the_card_says_that_its_comparison_is_not_the_decision_on_a_promotion(mo
         "`make promote` asks for more before it calls a version better."
     )
     assert share_of(1) < one_sided(8, 1) < 0.05, "the gate would refuse it"
+
+
+def test_what_moves_a_cursor_is_shown_as_an_escape() -> None:
+    assert shown("# lstm v1.0.0\n\n| \x1b[2J\r | \u2212 |") == "# lstm v1.0.0\n\n| \\x1b[2J\\r | \u2212 |"
 
 
 def test_a_card_of_no_version_is_refused(releases: Clone) -> None:

@@ -16,6 +16,7 @@ from scmrepo.git import Git
 from stages import archive, dataset
 from stages.dataset import CLASSES
 from stages.errors import InputError, one_line_errors
+from stages.terminal import printable
 from tools import ROOT, make_parser
 from tools.registry import attempts
 from tools.registry.attempts import Attempt
@@ -47,10 +48,15 @@ def main() -> None:
     name = parser.parse_args().version
     with git_errors(ROOT), closing(Git(str(ROOT))) as scm:
         version = versions.find_version(scm, name)
-        print(versions.message(scm, version))
+        print(shown(versions.message(scm, version)))
         test_set = read_lock(resolve(version.tag)).hashes.get(dataset.TEST.as_posix())
         known = attempts.load(scm, test_set) if test_set else []
-        print(f"\n## Choice on the test images\n\n{choice(known, version.commit)}")
+        print(shown(f"\n## Choice on the test images\n\n{choice(known, version.commit)}"))
+
+
+def shown(text: str) -> str:
+    """Show text that anyone may have written into a tag, line by line."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def card(name: str, of: Revision, parent: Revision | None) -> str:
