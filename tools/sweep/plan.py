@@ -41,10 +41,8 @@ def merged(
                 f"`dvc exp remove --git-remote {remote.NAME} {experiment_name}`"
             )
         known = recorded.get(key)
-        done[key] = Outcome(
-            ended="finished", changes=dict(changes), history=experiment.history,
-            spans=known.spans if known else [], node=known.node if known else "",
-        )  # fmt: skip
+        spans = known.spans if known else []
+        done[key] = Outcome(ended="finished", changes=dict(changes), history=experiment.history, spans=spans)
 
     def is_kept(key: Key, outcome: Outcome) -> bool:
         number, seed = key

@@ -67,7 +67,6 @@ class Progress(tune.Callback):
             history=self.rows.get(key(trial), []),
             reason=reason,
             spans=self.spans(key(trial)),
-            node=str(trial.last_result.get("node_ip", "")),
         )
         record.save(self.outcomes, self.path)
         rows = self.rows.get(key(trial), [])

@@ -37,7 +37,6 @@ class Outcome(BaseModel):
     reason: str = ""  # of a failure, or why the trial has not ended
     # Start and end of its runs by this clone, in seconds since 1970; those that ended with a killed driver are missing.
     spans: list[tuple[float, float]] = []
-    node: str = ""
 
     @property
     def seconds(self) -> float | None:
