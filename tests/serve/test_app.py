@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -318,6 +319,30 @@ def test_an_answer_that_takes_too_long_is_given_up(
         assert error_of(client.post("/predict", picture), 503) == "no answer within 0.2 s"
         held_up.set()
         until(lambda: client.is_well(picture))
+
+
+def test_no_more_pictures_are_read_for_a_request_that_was_given_up(
+    serving: Serving, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SECONDS", 0.2)
+    goes_on, read, look_at = threading.Event(), app.read, app.look_at
+    begun: list[str] = []
+    found: list[dict[str, Any]] = []
+
+    def wait(of: app.Picture) -> object:
+        begun.append(of.name)
+        assert goes_on.wait(30)
+        return read(of)
+
+    monkeypatch.setattr(app, "read", wait)
+    monkeypatch.setattr(app, "look_at", lambda *arguments: found.append(look_at(*arguments)))
+    with in_thread(serving) as client:
+        refused = client.form("/predict", ("a", picture), ("b", picture), ("c", picture))
+        assert error_of(refused, 503) == "no answer within 0.2 s"
+        goes_on.set()
+        until(lambda: found)
+    assert begun == ["a"]
+    assert [image["image"] for image in found[0]["images"]] == ["a"]
 
 
 def test_an_error_of_the_server_is_one_line_to_the_client(

@@ -153,7 +153,11 @@ class Api:
         loaded = self.serving.loaded
         async with self.load.body(request) as content:
             pictures = await pictures_of(request, content)
-            found = await self.compute(look_at, loaded, pictures, pixels)
+            given_up = threading.Event()
+            try:
+                found = await self.compute(look_at, loaded, pictures, pixels, given_up)
+            finally:
+                given_up.set()  # the thread goes on where the request has ended
         read, skipped = found["images"], found.get("skipped", [])
         self.metrics.pictures.labels("read").inc(len(read))
         self.metrics.pictures.labels("refused").inc(len(skipped))
@@ -309,10 +313,12 @@ def read(picture: Picture) -> Grey:
             return decode(io.BytesIO(picture.content), PIXELS)
 
 
-def look_at(loaded: Loaded, pictures: Sequence[Picture], pixels: bool) -> dict[str, Any]:
-    """Predict what can be read of the pictures, and list the rest with the reasons."""
+def look_at(loaded: Loaded, pictures: Sequence[Picture], pixels: bool, given_up: threading.Event) -> dict[str, Any]:
+    """Predict what can be read of the pictures, and list the rest with the reasons. Read no more once given up."""
     names, images, skipped = [], [], []
     for picture in pictures:
+        if given_up.is_set():
+            break
         try:
             images.append(normalized(read(picture)))
             names.append(picture.name)
