@@ -18,7 +18,7 @@ from tests.registry import simulation
 from tests.registry.simulation import HARD
 from tools import ROOT
 from tools.registry import attempts, tags
-from tools.registry.attempts import BUDGET, Attempt, is_attempt, judge, share_of
+from tools.registry.attempts import BUDGET, Attempt, OwnPictures, is_attempt, judge, share_of
 from tools.runs.paired import Paired, compare_predictions, one_sided
 from tools.runs.versions import Version
 
@@ -286,8 +286,15 @@ def test_a_pair_is_found_by_its_commits_in_this_order() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"decision": "refused"}, "decision is refused, but the commits of v1.1.0 and v1.0.0 give promoted; somebody"),
-        ({"fixed": 31}, "fixed is 31, but the commits of v1.1.0 and v1.0.0 give 30;"),
+        ({"decision": "refused"}, "decision is refused, but the commits of v1.1.0 and v1.0.0 give promoted here; some"),
+        (
+            {"fixed": 31},
+            "fixed is 31, but the commits of v1.1.0 and v1.0.0 give 30 here; somebody made it by hand; if ",
+        ),
+        (
+            {"own": OwnPictures.of(paired(1, 0)), "decision": "refused"},
+            "own is .* give None here; it was made with other packages, or by hand; if it is wrong, delete it: `git",
+        ),
         ({"alpha": 1.0}, "alpha is 1.0, but the commits of v1.1.0 and v1.0.0 give 0.0083"),
     ],
 )

@@ -152,12 +152,14 @@ def find(known: list[Attempt], candidate: Version, holder: Version) -> Attempt |
 
 def check_same(recorded: Attempt, again: Attempt) -> None:
     """Raise `InputError` if a record is not what the two commits give."""
-    for field in ("decision", "images", "fixed", "broken", "alpha", "own"):
+    for field in ("images", "fixed", "broken", "alpha", "own", "decision"):
         told, found = getattr(recorded, field), getattr(again, field)
         if told != found:
+            # Own pictures are predicted again, which other versions of the packages may do otherwise.
+            cause = "it was made with other packages, or by hand" if field == "own" else "somebody made it by hand"
             raise InputError(
                 f"{recorded.name}: {field} is {told}, but the commits of {again.candidate} and {again.holder} give "
-                f"{found}; somebody made this record by hand; delete it: {versions.deletion(recorded.name)}"
+                f"{found} here; {cause}; if it is wrong, delete it: {versions.deletion(recorded.name)}"
             )
 
 
