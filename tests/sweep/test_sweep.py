@@ -66,6 +66,7 @@ def test_the_exit_code_is_1_if_a_trial_was_not_run(
     monkeypatch.setattr(sweep, "make_job", lambda *_: SimpleNamespace(commit="a" * 40))
     monkeypatch.setattr(sweep, "cluster", lambda _: nullcontext())
     monkeypatch.setattr(sweep, "run", run)
+    monkeypatch.setattr("ray.nodes", lambda: [node(1, 2)])
     monkeypatch.setattr("tools.sweep.remote.experiments", lambda *_: {})
     monkeypatch.setattr("sys.argv", ["sweep", str(ROOT / "sweeps/seeds.yaml")])
     monkeypatch.chdir(ROOT)
@@ -78,6 +79,33 @@ def test_the_exit_code_is_1_if_a_trial_was_not_run(
     printed = capsys.readouterr().out
     assert ("1 not run: run the same command again" in printed) == (code == 1)
     assert (tmp_path / "seeds.html").as_uri() in printed
+
+
+def node(cpus: int, memory: float, *, is_alive: bool = True) -> dict[str, object]:
+    return {"Alive": is_alive, "Resources": {"CPU": cpus, "memory": memory * 1e9}}
+
+
+def test_a_trial_for_which_no_node_has_room_is_refused_or_waits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tools.sweep.sweep import check_room  # noqa: PLC0415
+
+    sweep = Sweep.model_validate(
+        {
+            "change": {}, "search": "grid", "metric": "validation_accuracy", "direction": "maximize",
+            "cpus": 4, "memory": 2,
+        }
+    )  # fmt: skip
+    monkeypatch.setattr("ray.nodes", lambda: [node(4, 1.5), node(2, 8), node(8, 8, is_alive=False)])
+    told = "no node has room for a trial: expected 4 CPUs and 2 GB of memory, found 4 and 1.5, 2 and 8.0"
+    with pytest.raises(InputError) as refused:
+        check_room(sweep, grows=False)
+    assert str(refused.value) == f"{told}; lower `cpus` and `memory` in the sweep's file"
+    check_room(sweep, grows=True)
+    assert capsys.readouterr().err == f"note: {told}; the sweep waits for one\n"
+    monkeypatch.setattr("ray.nodes", lambda: [node(2, 8), node(4, 2)])
+    check_room(sweep, grows=False)
+    assert capsys.readouterr().err == ""
 
 
 def test_why_ray_does_not_start_is_said_also_where_its_error_has_no_message(monkeypatch: pytest.MonkeyPatch) -> None:

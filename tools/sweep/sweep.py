@@ -54,6 +54,7 @@ def main() -> None:
     outcomes = plan.merged(name, sweep, base, record.load(path), remote.experiments(name, job.commit))
     if plan.is_left(sweep, outcomes):
         with cluster(arguments.ray):
+            check_room(sweep, grows=bool(arguments.ray))
             run(sweep, job, outcomes, path)
     finished = remote.experiments(name, job.commit)
     outcomes = plan.merged(name, sweep, base, outcomes, finished)
@@ -107,6 +108,24 @@ def cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def check_room(sweep: Sweep, *, grows: bool) -> None:
+    """Say that no node has room for a trial, on which Ray would wait without a word.
+
+    Raises `InputError` where no node can come.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    found = [(node.get("CPU", 0), node.get("memory", 0) / 1e9) for node in nodes]
+    if any(cpus >= sweep.cpus and memory >= sweep.memory for cpus, memory in found):
+        return
+    told = (
+        f"no node has room for a trial: expected {sweep.cpus} CPUs and {sweep.memory:g} GB of memory, found "
+        f"{', '.join(f'{cpus:.0f} and {memory:.1f}' for cpus, memory in found) or 'no node'}"
+    )
+    if not grows:
+        raise InputError(f"{told}; lower `cpus` and `memory` in the sweep's file")
+    print(f"note: {told}; the sweep waits for one", file=sys.stderr)
 
 
 def run(sweep: Sweep, job: Job, outcomes: MutableMapping[Key, Outcome], path: Path) -> None:
