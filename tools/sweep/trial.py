@@ -215,9 +215,9 @@ class DvcTrial(tune.Trainable):
         return FinalError(reason) if reason.startswith(FINAL) else LostError(reason)
 
     def reason(self, code: int) -> str:
-        """Say in one line why a command failed: the error of a stage, or else of DVC."""
+        """Say in one line why a command failed: the error of a stage, or else the first of DVC."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        errors = [line for line in lines if line.lower().startswith("error: ")]
+        errors = [line for start in ("error: ", "ERROR: ") for line in lines if line.startswith(start)]
         if not errors:
             ended = f"it ended by signal {-code}" if code < 0 else f"its exit code is {code}"
             return f"{ended}; {self.log} on {os.uname().nodename} has its output"
