@@ -1,6 +1,7 @@
-"""Measure what a sweep costs besides training: `python -m tests.sweep.measure overhead`, `experiments` or `exchange`.
+"""Measure what a sweep costs besides training: `python -m tests.sweep.measure overhead`, and three others.
 
-`overhead` runs the steps of a trial on small digits. `experiments` makes 100, 1,000 and 5,000 experiments, without
+`overhead` runs the steps of a trial on small digits. `rate` runs the same trials on one node, on two, and in DVC's own
+queue. `experiments` makes 100, 1,000 and 5,000 experiments, without
 training, and times what reads them. `exchange` sends the gradients of the network between two processes.
 """
 
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pygit2
 
@@ -22,8 +24,11 @@ from stages import report
 from stages.params import load_params
 from tests.clones import Clone
 from tests.parameters import SMALL, write_params
+from tests.sweep.cluster.nodes import running
 from tools import ROOT, tables
 from tools.runs import lock
+from tools.sweep import candidates, specification
+from tools.sweep.specification import SEED
 
 PARAMETERS = 216_426  # of the network of the mission, four bytes each
 COUNTS = (100, 1_000, 5_000)
@@ -89,6 +94,55 @@ def overhead(folder: Path) -> None:
     print(
         tables.markdown(
             ("step", "seconds", "bytes"), [(name, f"{took:.1f}", f"{count:,}") for name, took, count in rows]
+        )
+    )
+
+
+RATE: dict[str, Any] = {
+    "change": {
+        "train.learning_rate": {"log_uniform": [0.003, 0.03]},
+        "train.epochs": 30,
+        "model.lstm_units": [64, 64],
+    },
+    "search": "random", "trials": 4, "seeds": 2, "memory": 1,
+}  # fmt: skip
+
+
+def rate(folder: Path) -> None:
+    """Run the same trials on one node of one core, on two, and in DVC's queue with two workers."""
+    base = Clone(folder / "base")
+    base.folder.mkdir()
+    base.run("git", "clone", "--quiet", str(ROOT), ".")
+    base.run("git", "remote", "remove", "origin")
+    write_params(base.folder, **SMALL)
+    base.run("dvc", "repro")
+    base.commit("Small digits")
+    rows = []
+    for workers in (1, 2):
+        with running(folder / f"cluster{workers}", base.copy(folder / f"clone{workers}"), workers=workers) as cluster:
+            cluster.write("rate", **RATE)
+            took = seconds(lambda: cluster.start_sweep("rate").wait())
+            assert len(cluster.experiments("rate")) == RATE["trials"] * RATE["seeds"], cluster.printed("rate")
+            sweep = specification.load(cluster.clone.folder / "sweeps/rate.yaml", load_params())
+        rows.append((f"`make sweep`, {workers} node{'s' * (workers > 1)} of one core", took))
+    queue = base.copy(folder / "queue")
+    for changes in candidates.known(sweep):
+        for seed in range(sweep.seeds):
+            options = [f"--set-param={name}={value}" for name, value in {**changes, SEED: seed}.items()]
+            queue.run("dvc", "exp", "run", "--queue", *options)
+
+    def run_queue() -> None:
+        queue.run("dvc", "queue", "start", "--jobs", "2")
+        while re.search("Running|Queued", queue.run("dvc", "queue", "status")):
+            time.sleep(1)
+
+    rows.append(("`dvc queue start -j 2`", seconds(run_queue)))
+    assert queue.run("dvc", "queue", "status").count("Success") == RATE["trials"] * RATE["seeds"]
+    trials = RATE["trials"] * RATE["seeds"]
+    print(
+        tables.markdown(
+            ("", "seconds", "trials an hour"),
+            [(name, f"{took:.0f}", f"{3600 * trials / took:.0f}") for name, took in rows],
         )
     )
 
@@ -186,7 +240,12 @@ def receive(connection: socket.socket, count: int) -> bytes:
     return bytes(parts)
 
 
-MEASURES: dict[str, Callable[[Path], None]] = {"overhead": overhead, "experiments": experiments, "exchange": exchange}
+MEASURES: dict[str, Callable[[Path], None]] = {
+    "overhead": overhead,
+    "rate": rate,
+    "experiments": experiments,
+    "exchange": exchange,
+}
 
 if __name__ == "__main__":
     main()

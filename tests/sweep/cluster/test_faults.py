@@ -11,9 +11,10 @@ from contextlib import suppress
 import pytest
 
 from tests.clones import Clone
-from tests.sweep.cluster.conftest import SAMPLE, Cluster, start_git, wait_for_nodes
 from tests.sweep.cluster.namespaces import Machine, wait_until
+from tests.sweep.cluster.nodes import Cluster, start_git, wait_for_nodes
 
+SAMPLE = os.environ.get("SWEEPS") == "sample"
 EPOCHS = 8 if SAMPLE else 30  # long enough for every fault to meet a training
 # Every second candidate is not valid. The others finish with all their seeds.
 CHANGE = {
