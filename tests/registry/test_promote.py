@@ -11,7 +11,7 @@ from gto.constants import Action
 from stages.errors import InputError
 from tests.clones import Clone, error_of
 from tools.registry.attempts import judge, share_of
-from tools.registry.promote import own_sentence, sentence, table, tested_on
+from tools.registry.promote import md5_of_test_images, own_sentence, sentence, table
 from tools.runs.paired import compare_predictions, one_sided
 from tools.runs.revision import read_bytes, resolve
 from tools.runs.versions import Assignment, Tag, Version, holders
@@ -229,7 +229,7 @@ def test_attempts_are_not_counted_without_the_hash_of_the_test_images(tmp_path: 
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n  prepare:\n    cmd: python -m stages.prepare\n")
     clone.commit("No hashes")
     with pytest.raises(InputError) as refused:
-        tested_on(resolve("HEAD", tmp_path))
+        md5_of_test_images(resolve("HEAD", tmp_path))
     assert str(refused.value) == (
         "dvc.lock at HEAD: names no MD5 of data/processed/test.npz; check it out, run `dvc repro` and commit the result"
     )

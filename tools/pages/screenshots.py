@@ -1,4 +1,4 @@
-"""Take the pictures of `dvc plots show` and `make report` in docs/, for the committed run: `make screenshots`."""
+"""Take the pictures of pages in docs/: `dvc plots show` and `make report` of the committed run, and a sweep's."""
 
 import shutil
 import subprocess
@@ -12,13 +12,18 @@ from tools.pages.report import REPORT
 
 PICTURES = Path("docs")
 PLOTS = Path("dvc_plots/index.html")
+SWEEP = PICTURES / "sweeps/fast-rate.html"
 SIZE = ViewportSize(width=1280, height=1240)
 
 
 def main() -> None:
     subprocess.run(["dvc", "plots", "show"], check=True)
     subprocess.run(["python", "-m", "tools.pages.report", "HEAD"], check=True)
-    take((PLOTS, "header", PICTURES / "plots.png"), (REPORT, "header", PICTURES / "report.png"))
+    take(
+        (PLOTS, "header", PICTURES / "plots.png"),
+        (REPORT, "header", PICTURES / "report.png"),
+        (SWEEP, "[aria-label='All trials']", PICTURES / "sweep.png"),
+    )
 
 
 def take(*pictures: tuple[Path, str, Path]) -> None:

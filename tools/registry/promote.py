@@ -66,7 +66,7 @@ def promote(scm: Git, candidate: Version, stage: str, origin: str, *, offline: b
     agreement.check(before)
     paired = compare_revisions(before, after)
     own = agreement.compare_on_own(before, after)
-    test_set = tested_on(after)
+    test_set = md5_of_test_images(after)
     known = attempts.load(scm, test_set)
     earlier = attempts.find(known, candidate, holder)
     number = earlier.attempt if earlier else attempts.next_number(known)
@@ -88,7 +88,7 @@ def promote(scm: Git, candidate: Version, stage: str, origin: str, *, offline: b
     return assign(scm, candidate, stage, told[0])
 
 
-def tested_on(of: Revision) -> str:
+def md5_of_test_images(of: Revision) -> str:
     """Return the MD5 of the test images of a revision.
 
     Raises `InputError` if its dvc.lock does not name it: without it, attempts cannot be counted.
