@@ -35,11 +35,11 @@ RECIPES: Mapping[str, Sequence[str]] = {
     "reference": ("prepare.validation_size=0", "train.batch_size=32", "train.warmup=0", "train.decay=0"),
     "default": (),
     "fast": (
-        "train.epochs=3",
-        "train.batch_size=128",
+        "train.epochs=2",
         "train.optimizer=muon",
-        "train.learning_rate=0.003",
-        "train.decay=0.9",
+        "train.learning_rate=0.004043",
+        "train.warmup=0.02",
+        "train.decay=0.7625",
         "train.precision=bfloat16",
     ),
     "best": (
