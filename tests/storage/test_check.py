@@ -207,7 +207,7 @@ def test_a_folder_of_another_machine_is_not_looked_for_in_ci(
     assert problems() == []
     told = capsys.readouterr().err
     assert f"the storage is the folder {clone.folder.parent}/mnist-lstm-storage" in told
-    assert "not looked into" in told
+    assert "in CI this folder is not checked" in told
 
 
 def test_the_exit_code_says_whether_all_is_well(
