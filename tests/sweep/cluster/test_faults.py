@@ -28,7 +28,7 @@ EXPECTED = {f"{2 * number}-s{seed}" for number in range(2 if SAMPLE else 5) for 
 SWEEP = {"change": CHANGE, "search": "grid", "seeds": SEEDS, "memory": 1}
 
 
-def end(cluster: Cluster, name: str, started: subprocess.Popen[bytes], seconds: float = 900) -> None:
+def end(cluster: Cluster, name: str, started: subprocess.Popen[bytes], seconds: float = 3000) -> None:
     """Wait for the end of a sweep, which must succeed."""
     assert started.wait(seconds) == 0, cluster.printed(name)
     assert "Traceback" not in cluster.printed(name)
