@@ -246,19 +246,31 @@ function scaleOf(column) {
   const numbers = values.every((value) => typeof value === "number");
   const text = (value) => (typeof value === "number" ? String(Number(value.toPrecision(4))) : short(String(value), 14));
   if (!numbers || values.length <= 12) {
-    const ordered = values.toSorted(compare);
-    const places = new Map(ordered.map((value, at) => [value, ordered.length > 1 ? at / (ordered.length - 1) : 0.5]));
-    const place = (value) => places.get(value) ?? -1;
+    const { ordered, place } = orderScale(values);
     const shown = ordered.length <= 12 ? ordered : [ordered[0], ordered.at(-1)];
     return { place, ticks: shown.map((value) => ({ at: place(value), text: text(value) })) };
   }
+  const { place, value } = numberScale(values);
+  return { place, ticks: [0, 0.25, 0.5, 0.75, 1].map((at) => ({ at, text: text(value(at)) })) };
+}
+
+// Place different values at equal distances, in their order.
+function orderScale(values) {
+  const ordered = values.toSorted(compare);
+  const places = new Map(ordered.map((value, at) => [value, ordered.length > 1 ? at / (ordered.length - 1) : 0.5]));
+  return { ordered, place: (value) => places.get(value) ?? -1 };
+}
+
+// Place different numbers by their size, on a log scale if they span a factor of 10. `value` is the inverse.
+function numberScale(values) {
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const isLog = low > 0 && high / low >= 10;
   const [number, back] = isLog ? [Math.log, Math.exp] : [(value) => value, (value) => value];
   const [first, last] = [number(low), number(high)];
   return {
+    isLog,
     place: (value) => (typeof value === "number" ? (number(value) - first) / (last - first) : -1),
-    ticks: [0, 0.25, 0.5, 0.75, 1].map((at) => ({ at, text: text(back(first + at * (last - first))) })),
+    value: (place) => back(first + place * (last - first)),
   };
 }
 

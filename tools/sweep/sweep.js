@@ -1,4 +1,4 @@
-// Learning curves of all trials, and the metric against each parameter that differs. experiments.js has the scale.
+// Learning curves of all trials, and the metric against each parameter that differs. experiments.js has the scales.
 
 const WIDE = 360, HIGH = 240, EDGE = { left: 78, right: 14, top: 34, bottom: 34 };
 const ranked = new Map(compared.toSorted((one, other) => better(other, one)).map((run, at) => [run, compared.length > 1 ? at / (compared.length - 1) : 1]));
@@ -6,11 +6,6 @@ const colourOf = (run) => `color-mix(in srgb, rgb(var(--blue)) ${100 * ranked.ge
 const across = (share) => EDGE.left + share * (WIDE - EDGE.left - EDGE.right);
 const down = (share) => HIGH - EDGE.bottom - share * (HIGH - EDGE.top - EDGE.bottom);
 const rounded = (value) => (typeof value === "number" ? String(Number(value.toPrecision(3))) : short(String(value), 12));
-
-function ends(values) {
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  return { low, high, place: (value) => (high > low ? (value - low) / (high - low) : 0.5) };
-}
 
 function plot(title, below, left, right, vertical, marks) {
   const picture = svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": title });
@@ -47,15 +42,13 @@ function plotCurves() {
 }
 
 function plotParameter(column) {
-  const values = compared.map(column.of);
-  const numbers = values.every((value) => typeof value === "number");
-  const order = [...new Set(values)].toSorted(compare);
-  const isLog = numbers && Math.min(...values) > 0 && Math.max(...values) / Math.min(...values) >= 10;
-  const number = (value) => (numbers ? (isLog ? Math.log(value) : value) : order.indexOf(value));
-  const horizontal = ends(values.map(number));
+  const values = [...new Set(compared.map(column.of))];
+  const order = orderScale(values);
+  const [first, last] = [order.ordered[0], order.ordered.at(-1)];
+  const horizontal = values.every((value) => typeof value === "number") ? numberScale(values) : order;
   const vertical = objectiveScale(compared.map(objective.of));
-  plot(`${short(column.name, 24)}${isLog ? " (log scale)" : ""}`, "", rounded(order[0]), rounded(order.at(-1)), vertical, compared.map((run) => [run, svg("circle", {
-    cx: across(horizontal.place(number(column.of(run)))), cy: down(vertical.place(objective.of(run))), r: 5, style: `fill: ${colourOf(run)}`,
+  plot(`${short(column.name, 24)}${horizontal.isLog ? " (log scale)" : ""}`, "", rounded(first), rounded(last), vertical, compared.map((run) => [run, svg("circle", {
+    cx: across(horizontal.place(column.of(run))), cy: down(vertical.place(objective.of(run))), r: 5, style: `fill: ${colourOf(run)}`,
   })]));
 }
 
