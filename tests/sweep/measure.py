@@ -47,6 +47,14 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def cloned(folder: Path) -> Clone:
+    """Clone the commit here."""
+    folder.mkdir()
+    clone = Clone(folder)
+    clone.run("git", "clone", "--quiet", str(ROOT), ".")
+    return clone
+
+
 def size(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -55,9 +63,7 @@ def overhead(folder: Path) -> None:
     """Run the steps of two trials on a node that has nothing, and print what each took."""
     from tools.sweep.trial import DvcTrial, Job  # noqa: PLC0415 - it needs Ray
 
-    clone = Clone(folder / "clone")
-    clone.folder.mkdir()
-    clone.run("git", "clone", "--quiet", str(ROOT), ".")
+    clone = cloned(folder / "clone")
     clone.run("git", "rm", "-r", "--quiet", "dvc.lock", "reports")
     write_params(clone.folder, **SMALL)
     clone.commit("Small parameters")
@@ -110,9 +116,7 @@ RATE: dict[str, Any] = {
 
 def rate(folder: Path) -> None:
     """Run the same trials on one node of one core, on two, and in DVC's queue with two workers."""
-    base = Clone(folder / "base")
-    base.folder.mkdir()
-    base.run("git", "clone", "--quiet", str(ROOT), ".")
+    base = cloned(folder / "base")
     base.run("git", "remote", "remove", "origin")
     write_params(base.folder, **SMALL)
     base.run("dvc", "repro")
@@ -149,9 +153,7 @@ def rate(folder: Path) -> None:
 
 def experiments(folder: Path) -> None:
     """Add experiments to a clone, and time what reads or moves them."""
-    clone = Clone(folder / "clone")
-    clone.folder.mkdir()
-    clone.run("git", "clone", "--quiet", str(ROOT), ".")
+    clone = cloned(folder / "clone")
     clone.run("git", "init", "--quiet", "--bare", str(folder / "git"))
     clone.run("git", "remote", "set-url", "origin", str(folder / "git"))
     clone.run("git", "push", "--quiet", "origin", "HEAD:main")
