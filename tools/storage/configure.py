@@ -55,7 +55,8 @@ def restored_on_failure(*paths: Path) -> Iterator[None]:
 def configure(url: str, endpoint: str | None) -> None:
     """Write the storage to .dvc/config and, for S3, the keys of the environment to .dvc/config.local.
 
-    Settings of an earlier storage of another kind are removed.
+    Settings of an earlier storage of another kind are removed. A URL of this clone alone would hide the new one, so it
+    is removed too.
     """
     settings = {"url": url, "verify": "true"} | ({"endpointurl": endpoint} if endpoint else {})
     with storage_errors():
@@ -69,6 +70,7 @@ def configure(url: str, endpoint: str | None) -> None:
             own = config["remote"].pop(NAME, {})
             if scheme(earlier) != scheme(url):
                 own = {}
+            own.pop("url", None)
             if scheme(url) == "s3":
                 own |= keys()
             config["remote"][NAME] = own
