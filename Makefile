@@ -146,7 +146,7 @@ test-faults: .venv/installed-dev  ## Test kills, full disks and damaged files, a
 test-team: .venv/installed-dev  ## Test a team's day: two clones, a folder and an S3 server as storage
 	TEAM=1 $(IN_VENV) python -m pytest tests/team --timeout=600
 
-test-sweep: .venv/installed-dev .venv/installed-sweep  ## Test sweeps on a Ray cluster, and count the faults: 30 minutes; SAMPLE=1: 5 minutes
+test-sweep: .venv/installed-dev .venv/installed-sweep  ## Test sweeps on a Ray cluster, and count the faults: 15 minutes; SAMPLE=1: 5 minutes
 	SWEEPS=$(if $(SAMPLE),sample,all) $(IN_VENV) python -m pytest -n0 tests/sweep --timeout=3600
 
 test-processors: .venv/installed-dev  ## Compare the bits with those of other processors, under QEMU: 15 minutes; SAMPLE=1: one

@@ -5,8 +5,9 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -104,7 +105,8 @@ class Disturbed:
 
     def worker_process_killed(self) -> None:
         machine, training = self.training()
-        kill(machine.find("ray::"))
+        # Not the agents, whose titles begin with ray:: too: the node would leave the cluster with them.
+        kill(set(machine.find("ray::")) & set(ancestors(training)))
         wait_until(lambda: training not in machine.find("-m stages.train"), "the training outlives Ray's process", 20)
 
     def raylet_killed(self) -> None:
@@ -172,6 +174,12 @@ class Disturbed:
         for path in machine.cache.glob("mnist-lstm/sweeps/*/checkpoints/[!.]*.npz"):
             path.write_bytes(path.read_bytes()[:100])
         os.kill(training, signal.SIGKILL)
+
+
+def ancestors(process: int) -> Iterator[int]:
+    while process > 1:
+        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        yield process
 
 
 def kill(processes: Iterable[int]) -> None:
