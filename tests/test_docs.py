@@ -125,7 +125,7 @@ def test_every_named_file_exists(name: str) -> None:
     assert [path for path in sorted(named - MADE_BY_TASKS) if not (ROOT / path).exists()] == []
 
 
-def test_development_names_every_module_of_the_stages_and_every_wing_and_tool() -> None:
+def test_development_names_every_module_of_the_stages_and_every_package_and_tool() -> None:
     development = read("docs/development.md")
     inside = {name.partition("/")[2] for name in tracked() if re.match(r"(stages|tools)/(?!__init__)", name)}
     modules = {name.partition("/")[0] + "/" * ("/" in name) for name in inside}

@@ -10,10 +10,10 @@ from stages import archive, confusion, dataset, environment, figures, history, o
 from tools import ROOT
 from tools.runs import lock
 
-# The wings, the lowest first; each may import those before it.
-WINGS = ("runs", "storage", "registry", "pages", "clone", "serve", "bench", "sweep")
+# The packages of tools, the lowest first; each may import those before it.
+PACKAGES = ("runs", "storage", "registry", "pages", "clone", "serve", "bench", "sweep")
 LOW = {"runs", "storage"}
-APART = {"clone", "serve", "bench"}  # these import no other wings than the low ones
+APART = {"clone", "serve", "bench"}  # these import no other packages than the low ones
 
 OWNERS = {
     "stages/archive.py": [archive.PATH],
@@ -40,20 +40,20 @@ def imported(file: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def wing_of(module: str) -> str | None:
+def package_of(module: str) -> str | None:
     parts = module.split(".")
     return parts[1] if parts[0] == "tools" and (ROOT / "tools" / parts[1]).is_dir() else None
 
 
-def test_every_folder_of_tools_is_a_wing() -> None:
-    assert {path.parent.name for path in (ROOT / "tools").glob("*/*.py")} == set(WINGS)
+def test_every_folder_of_tools_is_a_package() -> None:
+    assert {path.parent.name for path in (ROOT / "tools").glob("*/*.py")} == set(PACKAGES)
 
 
-@pytest.mark.parametrize("wing", WINGS)
-def test_a_wing_imports_only_what_is_below_it(wing: str) -> None:
-    below = LOW | {wing} if wing in APART else set(WINGS[: WINGS.index(wing) + 1])
-    for file in (ROOT / "tools" / wing).glob("*.py"):
-        assert {wing_of(name) for name in imported(file)} - {None} <= below, file
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_is_below_it(package: str) -> None:
+    below = LOW | {package} if package in APART else set(PACKAGES[: PACKAGES.index(package) + 1])
+    for file in (ROOT / "tools" / package).glob("*.py"):
+        assert {package_of(name) for name in imported(file)} - {None} <= below, file
 
 
 def test_only_sweeps_import_ray_and_optuna() -> None:
