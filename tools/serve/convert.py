@@ -1,7 +1,7 @@
 """A .keras archive as an ONNX model, made of the archive's configuration and weights without TensorFlow.
 
 The archive is untrusted data. Only the layers of `stages.model.build` and their options are known; an archive with any
-other layer, option, dtype or file in it is refused. The same archive always gives the same bytes.
+other layer, option or dtype is refused. Other files in it are not read. The same archive always gives the same bytes.
 """
 
 import io
