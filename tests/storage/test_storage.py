@@ -49,8 +49,9 @@ def test_a_folder_is_tried_out_and_written_for_every_clone(
     assert [path for path in (workspace.parent / "shared").rglob("*") if path.is_file()] == []
 
 
-def test_a_url_of_this_clone_alone_gives_way(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path(".dvc/config.local").write_text("['remote \"storage\"']\n    url = /dev/null/earlier\n")
+@pytest.mark.parametrize("own", ["url = /dev/null/earlier", "url = s3://bucket/path\n    access_key_id = me"])
+def test_a_url_of_this_clone_alone_gives_way(own: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".dvc/config.local").write_text(f"['remote \"storage\"']\n    {own}\n")
     switch(monkeypatch, "../shared")
     with Repo() as repo:
         assert repo.config["remote"]["storage"]["url"] == str(workspace.parent / "shared")

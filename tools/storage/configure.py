@@ -68,9 +68,8 @@ def configure(url: str, endpoint: str | None) -> None:
             config["core"]["remote"] = NAME
         with both.edit("local") as config:
             own = config["remote"].pop(NAME, {})
-            if scheme(earlier) != scheme(url):
+            if scheme(own.pop("url", earlier)) != scheme(url):
                 own = {}
-            own.pop("url", None)
             if scheme(url) == "s3":
                 own |= keys()
             config["remote"][NAME] = own
