@@ -209,6 +209,13 @@ def test_an_experiment_with_the_name_that_is_tried_out_does_not_matter(shared: C
     assert shared.run("git", "ls-remote", "origin", reference).split()[0] == made
 
 
+def test_no_hook_runs_where_nothing_is_pushed(shared: Clone) -> None:
+    hook = shared.folder / ".git/hooks/pre-push"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    assert remote.commit() == shared.run("git", "rev-parse", "HEAD").strip()
+
+
 def test_why_git_failed_is_said_without_its_advice(shared: Clone) -> None:
     shared.run("git", "remote", "set-url", "origin", "../nowhere")
     with pytest.raises(InputError) as failed:
