@@ -189,6 +189,13 @@ def test_an_experiment_that_was_removed_from_the_remote_does_not_count(shared: C
     assert shared.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").split() == references
 
 
+def test_a_clone_of_one_branch_finds_its_commit_on_another(shared: Clone) -> None:
+    shared.run("git", "config", "remote.origin.fetch", "+refs/heads/main:refs/remotes/origin/main")
+    shared.run("git", "commit", "--quiet", "--allow-empty", "--message", "Mine")
+    shared.run("git", "push", "--quiet", "origin", "HEAD:mine")
+    assert remote.commit() == shared.run("git", "rev-parse", "HEAD").strip()
+
+
 def test_pictures_that_are_not_committed_are_refused(shared: Clone) -> None:
     (shared.folder / "data/own").mkdir(parents=True)
     (shared.folder / "data/own/3.dvc").touch()

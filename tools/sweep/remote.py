@@ -62,7 +62,8 @@ def commit() -> str:
             "or undo it with `git restore`, and remove a new file"
         )
     found = git("rev-parse", "HEAD")
-    git("fetch", "--quiet", NAME)
+    # All branches, also in a clone of a single one.
+    git("fetch", "--quiet", NAME, f"+refs/heads/*:refs/remotes/{NAME}/*")
     if not git("for-each-ref", "--contains", found, "--format=%(refname)", f"refs/remotes/{NAME}"):
         raise InputError(f"{NAME} lacks the commit {found[:10]}, which the trials run; `git push` brings it there")
     git("push", "--quiet", "--no-verify", "--dry-run", NAME, f"+{found}:{ExpRefInfo(found, 'sweep')}")
