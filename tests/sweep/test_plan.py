@@ -207,6 +207,21 @@ def test_pictures_that_are_not_committed_are_refused(shared: Clone) -> None:
     )
 
 
+def test_a_storage_that_is_not_committed_is_refused(shared: Clone) -> None:
+    shared.run("dvc", "remote", "add", "--default", "storage", "s3://bucket/path")
+    with pytest.raises(InputError, match=r"^\.dvc/config: not as in the commit, which the trials run;"):
+        remote.commit()
+
+
+def test_trials_get_the_url_of_a_storage_that_this_clone_has_alone(
+    shared: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared.run("dvc", "remote", "add", "--default", "storage", "../storage")
+    shared.run("dvc", "remote", "modify", "--local", "storage", "url", "s3://mine/path")
+    monkeypatch.setattr(remote, "try_out", lambda _: None)
+    assert remote.storage() == "s3://mine/path"
+
+
 def test_an_experiment_with_the_name_that_is_tried_out_does_not_matter(shared: Clone) -> None:
     head = shared.run("git", "rev-parse", "HEAD").strip()
     made = shared.run("git", "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "dvc: commit experiment").strip()

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from dvc.exceptions import DownloadError
@@ -25,7 +24,8 @@ from tools.sweep.git import reason_of
 from tools.sweep.record import Key
 
 NAME = "origin"
-RUN_FROM = (str(PARAMS), "dvc.yaml", "requirements.txt", "stages", "data")  # what the trials take from the commit
+# What the trials take from the commit.
+RUN_FROM = (str(PARAMS), "dvc.yaml", "requirements.txt", "stages", "data", ".dvc/config")
 
 
 def git(*arguments: str) -> str:
@@ -71,11 +71,12 @@ def commit() -> str:
 
 
 def storage() -> str:
-    """Try the storage out. Return its folder, or an empty text if it is no folder."""
+    """Try the storage out, and return its URL, which this clone may have alone."""
     with git_errors(ROOT), Repo(str(ROOT)) as repo:
         opened = open_storage(repo)
         try_out(opened)
-        return str(Path(opened.path).parents[1]) if note_folder(opened) else ""
+        note_folder(opened)
+        return str(repo.config["remote"][repo.config["core"]["remote"]]["url"])
 
 
 def author() -> dict[str, str]:

@@ -57,7 +57,7 @@ class Job:
     url: str  # of the git remote
     commit: str
     params: Params  # of the commit
-    storage: str  # the storage, if it is a folder; empty for others, which have a URL
+    storage: str  # its URL
     author: Mapping[str, str]  # as variables for git
     cpus: int  # of a trial
     pause: float  # seconds before an attempt fails that does not reach the storage or the git remote
@@ -159,11 +159,10 @@ class DvcTrial(tune.Trainable):
         self.git("clone", "--quiet", "--shared", "--no-checkout", str(mirror), str(copy), folder=self.node)
         self.git("checkout", "--quiet", "--detach", self.job.commit)
         self.git("remote", "set-url", "origin", self.job.url)
-        settings = configparser.ConfigParser()
+        settings = configparser.RawConfigParser()
         settings["core"] = {"analytics": "false"}
         settings["cache"] = {"dir": str(self.node / "cache"), "type": "reflink,hardlink,copy"}
-        if self.job.storage:
-            settings[f"'remote \"{NAME}\"'"] = {"url": self.job.storage}
+        settings[f"'remote \"{NAME}\"'"] = {"url": self.job.storage}
         with (copy / ".dvc/config.local").open("w", encoding="utf-8") as file:
             settings.write(file)
         checkpoints = self.node / "checkpoints"
