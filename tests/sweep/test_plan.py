@@ -27,7 +27,8 @@ ROW = {"epoch": 1.0, "validation_accuracy": 0.5, "validation_loss": 1.0}
 
 
 def make_sweep(**values: Any) -> Sweep:
-    return Sweep.model_validate({"metric": "validation_accuracy", "direction": "maximize", **values})
+    base = {"metric": "validation_accuracy", "direction": "maximize"}
+    return Sweep.model_validate({**base, "early_stopping": {"grace_period": 1, "reduction_factor": 2}, **values})
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -57,6 +58,16 @@ def test_what_was_recorded_as_finished_and_is_not_on_the_remote_runs_again() -> 
     assert outcomes == {(0, 1): recorded[0, 1]}
     kept = merged("rate", sweep, BASE, recorded, {(0, 0): experiment(train__epochs=2)})
     assert kept[0, 0].seconds == 5.0
+
+
+@pytest.mark.parametrize("early", ["none", {"grace_period": 2, "reduction_factor": 2}])
+def test_a_trial_runs_again_that_the_sweep_would_no_longer_have_stopped(early: Any) -> None:
+    recorded = {(1, 0): Outcome(ended="stopped", changes={"train.decay": 0.4}, history=[ROW])}
+    sweep = make_sweep(**TPE)
+    assert waiting_of(sweep, merged("rate", sweep, BASE, recorded, {})) == []
+    sweep = make_sweep(**TPE, early_stopping=early)
+    outcomes = merged("rate", sweep, BASE, recorded, {})
+    assert [(trial.number, trial.changes) for trial in waiting_of(sweep, outcomes)] == [(1, {"train.decay": 0.4})]
 
 
 def test_an_experiment_with_other_parameters_is_refused_with_the_command_that_helps() -> None:

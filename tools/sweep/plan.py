@@ -52,7 +52,14 @@ def merged(
             return outcome.changes == planned[number]
         return is_tpe and candidates.fits(sweep, outcome.changes)
 
-    return {key: outcome for key, outcome in recorded.items() if is_kept(key, outcome)} | done
+    return {key: reopened(sweep, outcome) for key, outcome in recorded.items() if is_kept(key, outcome)} | done
+
+
+def reopened(sweep: Sweep, outcome: Outcome) -> Outcome:
+    """Let a trial run again that was stopped where the sweep's file now stops none."""
+    early = sweep.early_stopping
+    goes_on = outcome.ended == "stopped" and (early == "none" or len(outcome.history) < early.grace_period)
+    return outcome.model_copy(update={"ended": ""}) if goes_on else outcome
 
 
 def differences(sweep: Sweep, expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
