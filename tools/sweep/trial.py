@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,7 @@ class DvcTrial(tune.Trainable):
         self.process: subprocess.Popen[bytes] | None = None
         self.reported = 0
         self.cores = node.Cores()
+        self.held = ExitStack()
 
     def step(self) -> dict[str, Any]:
         try:
@@ -117,6 +118,9 @@ class DvcTrial(tune.Trainable):
 
     def start(self) -> subprocess.Popen[bytes] | None:
         """Start the training, unless the remote has the experiment."""
+        # Another sweep may run a trial of this name here: of another commit, or the same trial.
+        self.held.enter_context(node.locked(self.node / "locks" / self.name))
+        self.held.callback(shutil.rmtree, self.copy, ignore_errors=True)
         self.cores.take(self.job.cpus)
         self.clone()
         if self.fetched():
@@ -276,8 +280,8 @@ class DvcTrial(tune.Trainable):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         self.process = None
-        shutil.rmtree(self.copy, ignore_errors=True)
         self.cores.release()
+        self.held.close()
 
 
 def finished(rows: pd.DataFrame) -> dict[str, Any]:
