@@ -28,6 +28,7 @@ from tools.runs.revision import read, resolve
 from tools.runs.run import flat
 
 RECORD = environment.PATH.as_posix()
+SHARE = "`dvc push` in a clone that has it shares it"  # the remedy for what neither cache nor storage has
 
 TOLERANCE = {"accuracy": 0.003, "loss": 0.01}  # a few times what another seed changes
 SAME, OTHER_BITS, OTHER_RESULT = 0, 3, 4
@@ -81,7 +82,7 @@ def get_own_pictures(rev: str, clone: Path) -> None:
         try:
             DVCFileSystem(str(ROOT), rev=resolve(rev).commit).get(name, str(folder), recursive=True)
         except Exception as error:  # noqa: BLE001 - each kind of storage has its own way to say that it cannot
-            raise InputError(f"{name} at {rev}: not readable: {error}; try `dvc pull`") from None
+            raise InputError(f"{name} at {rev}: not readable: {error}; {SHARE}") from None
 
 
 def git(*arguments: str) -> str:
@@ -140,7 +141,7 @@ def record_of(clone: Path) -> Environment | None:
 def reasons(recorded: Mapping[str, str] | None, here: Mapping[str, str] | None) -> list[str]:
     """Say why bits differ, as far as the records of both runs tell it."""
     if recorded is None or here is None:
-        return [f"the reason is not known: {RECORD} of one run is missing; `dvc pull` may fetch the recorded one"]
+        return [f"the reason is not known: {RECORD} of one run is missing; {SHARE}"]
     names = {**recorded, **here}
     different = [name for name in names if recorded.get(name) != here.get(name)]
     if not different:
