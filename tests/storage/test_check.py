@@ -152,6 +152,15 @@ def test_a_tag_of_no_commit_is_pushed_without_data(pushed: Clone) -> None:
     assert problems_of_push([refs.format(tag), refs.format(blob), refs.format(head)]) == []
 
 
+def test_experiments_are_pushed_without_a_look_for_their_data(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clone.folder)
+    head = clone.run("git", "rev-parse", "HEAD").strip()
+    line = f"{{0}} {head} {{0}} {'0' * 40}"
+    ref = f"refs/exps/{head[:2]}/{head[2:]}/rate-0-s0"
+    assert len(problems_of_push([line.format("refs/heads/main"), line.format(ref)])) == 8
+    assert problems_of_push([line.format(ref)]) == []
+
+
 def test_a_lock_merged_line_by_line_is_named_without_any_data(pushed: Clone) -> None:
     lock = yaml.safe_load((pushed.folder / "dvc.lock").read_text())
     (dep,) = [dep for dep in lock["stages"]["evaluate"]["deps"] if dep["path"] == "models/lstm.keras"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dvc.repo import Repo
+from dvc.repo.experiments.refs import EXPS_NAMESPACE
 from scmrepo.exceptions import SCMError
 
 from stages import own
@@ -54,7 +55,7 @@ def problems() -> list[str]:
 def problems_of_push(lines: Iterable[str]) -> list[str]:
     """List the files of the commits of a push that other clones could not get. Git names the commits to its hook.
 
-    Only commits that branches and tags will point to are checked.
+    Only commits that branches and tags will point to are checked, not experiments.
     """
 
     def of_all() -> list[str]:
@@ -62,7 +63,11 @@ def problems_of_push(lines: Iterable[str]) -> list[str]:
         with Repo() as today:
             config = todays_storage(today)
         with Repo(config=config) as repo:
-            pushed = {commit for _, commit, *_ in map(str.split, lines) if commit.strip("0")}
+            pushed = {
+                commit
+                for _, commit, ref, _ in map(str.split, lines)
+                if commit.strip("0") and not ref.startswith(f"{EXPS_NAMESPACE}/")
+            }
             for commit in sorted(commits(repo, pushed)):
                 # `dvc push --all-branches` looks for a storage with a relative path elsewhere.
                 push = "dvc push" if commit == repo.scm.get_rev() else f"git checkout {commit[:10]} && dvc push"
