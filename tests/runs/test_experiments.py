@@ -43,7 +43,7 @@ def test_the_run_here_is_the_first_and_what_cannot_be_read_is_named(clone: Clone
 
 
 def test_only_the_lists_of_files_are_left_out_of_a_lock(clone: Clone) -> None:
-    text = (clone.folder / "dvc.lock").read_text()
+    text = (clone.folder / "dvc.lock").read_text().replace("  train:\n", "  train-long@a b:\n", 1)
     less = without_files(text)
     assert len(less) < len(text) / 4
     assert lock.parse(less, "dvc.lock").params == lock.parse(text, "dvc.lock").params

@@ -106,7 +106,7 @@ def without_files(text: str) -> str:
     """Leave out the lists of files of a dvc.lock, which are most of it and take most of the time."""
     kept, keeps = [], True
     for line in text.splitlines(keepends=True):
-        if key := re.match(r" {0,4}(\w+):", line):
+        if key := re.match(r" {0,4}([^ -].*?):", line):
             keeps = key[1] not in ("deps", "outs")
         if keeps:
             kept.append(line)
