@@ -128,30 +128,32 @@ def test_a_commit_that_makes_its_run_again_is_verified_and_one_that_does_not_is_
     assert error_of(printed).startswith("error: nothing: no commit, branch, tag or experiment here")
 
 
-CLONE_WITH_PICTURES = """
+CLONE_WITH_DATA = """
 import sys
 from pathlib import Path
-from tools.verify import clone_of, get_own_pictures
+from tools.verify import clone_of, get_added
 clone_of("HEAD", Path(sys.argv[1]))
-get_own_pictures("HEAD", Path(sys.argv[1]))
+get_added("HEAD", Path(sys.argv[1]))
 """
 
 
-def test_own_pictures_come_from_the_cache(clone: Clone, tmp_path: Path) -> None:
+def test_what_no_stage_makes_comes_from_the_cache(clone: Clone, tmp_path: Path) -> None:
     pictures = clone.folder / own.FOLDER / "1"
     pictures.mkdir()
     save_stroke(pictures / "stroke.png")
-    clone.run("dvc", "add", str(pictures.relative_to(clone.folder)))
+    (clone.folder / "data/letters.npz").write_bytes(b"letters")  # as docs/make-it-yours.md adds a data set
+    clone.run("dvc", "add", str(pictures.relative_to(clone.folder)), "data/letters.npz")
     clone.commit("A picture")
     again = Clone(tmp_path / "again")
-    clone.run("python", "-c", CLONE_WITH_PICTURES, str(again.folder))
+    clone.run("python", "-c", CLONE_WITH_DATA, str(again.folder))
     assert (again.folder / own.FOLDER / "1/stroke.png").read_bytes() == (pictures / "stroke.png").read_bytes()
+    assert (again.folder / "data/letters.npz").read_bytes() == b"letters"
     again.run("dvc", "repro", "--force", "prepare")
     assert again.run("git", "status", "--short") == " M dvc.lock\n"
 
     for place in (clone.folder / ".dvc/cache", clone.folder.parent / "mnist-lstm-storage"):
         shutil.rmtree(place, ignore_errors=True)
-    printed = clone.run("python", "-c", CLONE_WITH_PICTURES, str(tmp_path / "lost"), exit_code=1)
+    printed = clone.run("python", "-c", CLONE_WITH_DATA, str(tmp_path / "lost"), exit_code=1)
     line = error_of(printed)
-    assert line.startswith("error: data/own/1 at HEAD: not readable: ")
+    assert line.startswith("error: data/letters.npz at HEAD: not readable: ")
     assert line.endswith("; `dvc push` in a clone that has it shares it")

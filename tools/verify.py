@@ -1,8 +1,8 @@
 """Run a commit's whole pipeline again in a clone, and compare its outputs with the record: `make verify`.
 
-Nothing is installed and no cache is shared; only MNIST's files and our own pictures are not made again. Exit codes of
-`python -m tools.verify`: 0 if every output has the bytes that dvc.lock names, 3 if outputs differ and the metrics agree
-within `TOLERANCE`, 4 if the metrics differ more, and 1 if the pipeline could not be run.
+Nothing is installed and no cache is shared; only MNIST's files and what `dvc add` tracks, as our own pictures, are not
+made again. Exit codes of `python -m tools.verify`: 0 if every output has the bytes that dvc.lock names, 3 if outputs
+differ and the metrics agree within `TOLERANCE`, 4 if the metrics differ more, and 1 if the pipeline could not be run.
 """
 
 import math
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dvc.api import DVCFileSystem
 
-from stages import environment, own, report
+from stages import environment, report
 from stages.environment import Environment
 from stages.errors import InputError, one_line_errors
 from stages.files import read_text
@@ -41,7 +41,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name) / "clone"
         clone_of(rev, clone)
-        get_own_pictures(rev, clone)
+        get_added(rev, clone)
         expected, before = lock.load(clone / lock.PATH), report.load(clone / report.PATH)
         run_pipeline(clone)
         found, after = lock.load(clone / lock.PATH), report.load(clone / report.PATH)
@@ -75,12 +75,12 @@ def clone_of(rev: str, folder: Path) -> None:
         raise InputError(f"{rev} has no {lock.PATH}: there is no run to compare with")
 
 
-def get_own_pictures(rev: str, clone: Path) -> None:
-    """Copy our own pictures, which no stage makes, from the cache or else the storage."""
-    for folder in (file.with_suffix("") for file in (clone / own.FOLDER).glob("*.dvc")):
-        name = folder.relative_to(clone).as_posix()
+def get_added(rev: str, clone: Path) -> None:
+    """Copy what `dvc add` tracks, which no stage makes, from the cache or else the storage."""
+    for file in git("-C", str(clone), "ls-files", "-z", "*.dvc").split("\0")[:-1]:
+        name = file.removesuffix(".dvc")
         try:
-            DVCFileSystem(str(ROOT), rev=resolve(rev).commit).get(name, str(folder), recursive=True)
+            DVCFileSystem(str(ROOT), rev=resolve(rev).commit).get(name, str(clone / name), recursive=True)
         except Exception as error:  # noqa: BLE001 - each kind of storage has its own way to say that it cannot
             raise InputError(f"{name} at {rev}: not readable: {error}; {SHARE}") from None
 
