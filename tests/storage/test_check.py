@@ -61,6 +61,26 @@ def test_own_pictures_are_checked_as_other_data(pushed: Clone) -> None:
     assert problems() == []
 
 
+def test_a_data_set_of_ones_own_is_checked_as_other_data(pushed: Clone) -> None:
+    (pushed.folder / "data/letters.npz").write_bytes(b"letters")
+    pushed.run("dvc", "add", "data/letters.npz")
+    text = (pushed.folder / "dvc.yaml").read_text()
+    (pushed.folder / "dvc.yaml").write_text(
+        text.replace("      - data/own\n", "      - data/letters.npz\n      - data/own\n")
+    )
+    assert problems()[0] == "data/letters.npz: changed since prepare ran; run `dvc repro`"
+    pushed.run("dvc", "repro")
+    pushed.commit("Letters")
+    pushed.run("dvc", "push")
+    (pushed.folder / "data/letters.npz").write_bytes(b"others")
+    assert problems() == [
+        "data/letters.npz: differs from what data/letters.npz.dvc records; run `dvc repro`, or `dvc checkout "
+        "data/letters.npz.dvc` restores it"
+    ]
+    remove_data(pushed)
+    assert problems() == []
+
+
 def test_the_files_of_a_folder_are_looked_for_by_a_clone_that_has_none(pushed: Clone) -> None:
     with Repo() as repo:
         (raw,) = [out for out in repo.index.outs if out.hash_info.isdir]

@@ -14,7 +14,6 @@ from dvc.repo import Repo
 from dvc.repo.experiments.refs import EXPS_NAMESPACE
 from scmrepo.exceptions import SCMError
 
-from stages import own
 from stages.errors import RESTORE, InputError, one_line_errors, remedied
 from stages.params import load_params
 from tools import make_parser
@@ -109,9 +108,10 @@ def pipeline(repo: Repo) -> Iterator[str]:
     with remedied(f"run `git checkout HEAD {lock.PATH}` or `dvc repro`"):
         recorded = lock.load()
     status, added = by_kind(repo.status())
-    yield from changed_pictures(added)
-    # Where a folder of pictures differs, the folder around it does too.
-    yield from changed_inputs(status, recorded, told=own.FOLDER.as_posix() if added else None)
+    yield from changed_data(added)
+    # Where what `dvc add` tracks differs, the folders around it do too.
+    named = {str(each) for name in added for each in (Path(name).with_suffix(""), *Path(name).parents)}
+    yield from changed_inputs(status, recorded, named)
     changed = list(changed_outputs(status, recorded, reports(repo)))
     yield from changed
     yield from disagreements(recorded)
@@ -120,7 +120,7 @@ def pipeline(repo: Repo) -> Iterator[str]:
 
 
 def by_kind(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Separate what DVC says of the stages from what it says of the folders of our own pictures."""
+    """Separate what DVC says of the stages from what it says of what `dvc add` tracks, as our own pictures."""
     pipeline, added = (
         {name: changes for name, changes in status.items() if name.endswith(".dvc") == is_added}
         for is_added in (False, True)
@@ -128,8 +128,8 @@ def by_kind(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, 
     return pipeline, added
 
 
-def changed_pictures(status: Mapping[str, Any]) -> Iterator[str]:
-    """Name the folders of our own pictures that differ from what git records, except those that are not pulled."""
+def changed_data(status: Mapping[str, Any]) -> Iterator[str]:
+    """Name what `dvc add` tracks that differs from what git records, except what is not pulled."""
     for name, changes in status.items():
         for path, how in _changes(changes, "changed outs"):
             if how not in NOT_PULLED:
@@ -146,9 +146,9 @@ def reports(repo: Repo) -> set[str]:
     return {str(Path(out.fs_path).relative_to(repo.root_dir)) for out in repo.index.outs if not out.use_cache}
 
 
-def changed_inputs(status: Mapping[str, Any], recorded: Lock, told: str | None = None) -> Iterator[str]:
-    """Say which stages read a file or parameter that changed, and which have not run."""
-    made = {out.path for stage in recorded.stages.values() for out in stage.outs}
+def changed_inputs(status: Mapping[str, Any], recorded: Lock, named: Iterable[str]) -> Iterator[str]:
+    """Say which stages read a file or parameter that changed and is not named yet, and which have not run."""
+    skipped = {*named, *(out.path for stage in recorded.stages.values() for out in stage.outs)}
     readers = defaultdict(list)
     for stage, changes in status.items():
         if stage not in recorded.stages:
@@ -157,7 +157,7 @@ def changed_inputs(status: Mapping[str, Any], recorded: Lock, told: str | None =
         if "changed command" in changes:
             readers["dvc.yaml: the command"].append(stage)
         for path, how in _changes(changes, "changed deps"):
-            if path not in made and path != told:
+            if path not in skipped:
                 readers[f"{path}: {', '.join(how)}" if isinstance(how, dict) else f"{path}:"].append(stage)
     for what, stages in readers.items():
         yield f"{what} changed since {', '.join(stages)} ran; run `dvc repro`"
