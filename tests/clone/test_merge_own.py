@@ -89,7 +89,7 @@ def test_both_add_the_first_pictures_of_a_digit(project: str, tmp_path: Path) ->
 
 def test_what_one_removed_or_moved_stays_so_and_what_the_other_added_comes(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
-    commit(pair.ann, 3, "a", "dropped", "moved")
+    commit(pair.ann, 3, "a", "dropped", "moved", "dropped by both")
     commit(pair.ann, 5, "b")
     push(pair.ann)
     pull(pair.ben)

@@ -12,7 +12,9 @@ import tempfile
 from pathlib import Path
 
 from dvc.dvcfile import load_file
+from dvc.output import Output
 from dvc.repo import Repo
+from dvc_data.hashfile.tree import Tree
 
 
 def main() -> None:
@@ -38,12 +40,28 @@ def merge(base: str, ours: str, theirs: str) -> None:
         # DVC reads files within its project alone; git puts its files at the top of a larger repository.
         copies = [shutil.copy(path, Path(folder, str(side))) for side, path in enumerate((base, ours, theirs))]
         files = [load_file(repo, str(copy), verify=False) for copy in copies]
-        for out in (out for file in files for out in file.stage.outs):
-            if out.get_dir_cache() is None:
-                raise LookupError("neither the cache nor the storage has the list of one side")
-        of_base, of_ours, of_theirs = files
+        of_base, of_ours, of_theirs = (file.stage for file in files)
+        left = {key for side in (of_ours, of_theirs) for key, *_ in list_of(side.outs[0])}
+        for out in of_base.outs:
+            # DVC's merge fails on what both sides removed.
+            known = Tree()  # type: ignore[no-untyped-call]
+            for key, meta, hash_info in list_of(out):
+                if key in left:
+                    known.add(key, meta, hash_info)
+            known.digest()
+            out.cache.add(known.path, known.fs, known.oid)
+            out.hash_info = known.hash_info
         of_ours.merge(of_base, of_theirs, allowed=["add", "remove", "change"])
-        shutil.copyfile(of_ours.path, ours)
+        files[1].dump(of_ours)
+        shutil.copyfile(copies[1], ours)
+
+
+def list_of(out: Output) -> Tree:
+    """Get the list of a folder."""
+    found = out.get_dir_cache()
+    if found is None:
+        raise LookupError("neither the cache nor the storage has the list of one side")
+    return found
 
 
 if __name__ == "__main__":
