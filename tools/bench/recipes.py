@@ -3,7 +3,8 @@
 Each run is the whole pipeline in its own folder, with one process for each stage. Its result is saved in
 reports/benchmarks/recipes/NAME-SEED.json. A run is not repeated while this file exists. Without arguments, only the
 table of the existing results is made. `default --sweep seeds` takes the accuracies of all seeds from the experiments
-of `make sweep SWEEP=sweeps/seeds.yaml`, and leaves the times that were measured here.
+of `make sweep SWEEP=sweeps/seeds.yaml`, and leaves the times that were measured here: trials of a sweep run side by
+side, so they have none.
 """
 
 import json
@@ -43,7 +44,8 @@ RECIPES: Mapping[str, Sequence[str]] = {
         "train.precision=bfloat16",
     ),
     "best": (
-        "train.epochs=40",
+        "prepare.validation_size=0",
+        "train.epochs=60",
         "train.batch_size=128",
         "train.optimizer=muon",
         "train.learning_rate=0.002",
@@ -168,22 +170,23 @@ def changed(params: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
 
 
 def table(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Make the Markdown table of the runs: mean, deviation and interval of accuracies, and the median of times."""
+    """Make the Markdown table of the runs: mean, deviation and interval of accuracies, and the median of times.
+
+    The runs of a sweep have no times.
+    """
     of_recipe = {name: [run for run in runs if run["recipe"] == name] for name in SEEDS}
-    seconds = {
-        name: statistics.median(run["costs"]["train"]["seconds"] for run in of) for name, of in of_recipe.items() if of
-    }
+    timed = {name: [run["costs"]["train"]["seconds"] for run in of if "costs" in run] for name, of in of_recipe.items()}
+    seconds = {name: statistics.median(of) for name, of in timed.items() if of}
     rows: list[tuple[object, ...]] = []
     for name, of in of_recipe.items():
         if not of:
             rows.append((name, "", f"0 of {SEEDS[name]}", "not measured", "", "", ""))
             continue
-        took, base = seconds[name], seconds.get(PLAIN_KERAS)
-        ratio = f" ({took / base:.2f})" if base else ""
+        took, base = seconds.get(name), seconds.get(PLAIN_KERAS)
+        ratio = f" ({took / base:.2f})" if took and base else ""
+        time = f"{took:,.0f} s{ratio}" if took else "not measured"
         test, training = ([run[f"{part}_accuracy"] for run in of] for part in ("test", "training"))
-        rows.append(
-            (name, of[0]["epochs"], len(of), spread(test), interval(test), spread(training), f"{took:,.0f} s{ratio}")
-        )
+        rows.append((name, of[0]["epochs"], len(of), spread(test), interval(test), spread(training), time))
     head = (
         "recipe", "epochs", "seeds", "test accuracy", "95% interval of its mean", "running training accuracy",
         "time (of plain Keras's)",
