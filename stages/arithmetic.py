@@ -16,7 +16,7 @@ The rest:
 - Numbers of images are multiples of `COLUMNS`. So element-wise functions always fill the vectors of TensorFlow's
   kernels, which have one length in a build of TensorFlow. The C library computes only the powers in Adam: two numbers
   a step.
-- Softmax and loss use exp, log, additions and division, never the processor's approximate reciprocal.
+- Softmax and loss use exp, log, additions and subtractions, never the processor's approximate reciprocal.
 - The initial weights of the LSTM layers (stages/model.py) are rounded to a multiple of 2**-12, far coarser than what
   differs between the kernels of linear algebra libraries.
 - Order, dropout and augmentation come from TensorFlow's counter-based random numbers, which are integers.

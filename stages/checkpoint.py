@@ -75,6 +75,7 @@ class Checkpoint:
     """The checkpoint of one training, locked by one process at a time.
 
     Raises `InputError` if another process holds the lock. The operating system releases the lock when its process ends.
+    Where locks are not supported, as on some network disks, a second training of the same inputs is not noticed.
     """
 
     def __init__(self, key: str) -> None:
@@ -111,6 +112,11 @@ class Checkpoint:
                     f"the same training already runs in process {holder}: wait until it ends, or end it with "
                     f"`kill {holder}`, and run `dvc repro` again"
                 ) from None
+            except OSError as error:
+                print(
+                    f"note: {lock.name} cannot be locked ({error.strerror}): start the training only once", flush=True
+                )
+                return lock
             lock.close()
 
     def restore(self, state: Sequence[keras.Variable]) -> list[Epoch]:

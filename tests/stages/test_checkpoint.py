@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -130,3 +132,16 @@ def test_a_second_training_of_the_same_inputs_is_refused_until_the_first_ends(re
         holder.send_signal(signal.SIGKILL)
     with Checkpoint("inputs") as checkpoint:
         assert checkpoint.restore(variables()) == []
+
+
+def test_on_a_disk_without_locks_training_starts_with_a_note(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert save().exists()
+    assert capsys.readouterr().out == (
+        f"note: {FOLDER}/inputs.lock cannot be locked (No locks available): start the training only once\n"
+    )
