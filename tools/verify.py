@@ -1,8 +1,9 @@
 """Run a commit's whole pipeline again in a clone, and compare its outputs with the record: `make verify`.
 
-Nothing is installed and no cache is shared; only MNIST's files and what `dvc add` tracks, as our own pictures, are not
-made again. Exit codes of `python -m tools.verify`: 0 if every output has the bytes that dvc.lock names, 3 if outputs
-differ and the metrics agree within `TOLERANCE`, 4 if the metrics differ more, and 1 if the pipeline could not be run.
+Nothing is installed and no cache is shared. Only MNIST's files and the data that `dvc add` tracks, such as own
+pictures, are not made again. Exit codes of `python -m tools.verify`: 0 if every output has the bytes that dvc.lock
+names, 3 if outputs differ and the metrics agree within `TOLERANCE`, 4 if the metrics differ more, and 1 if the pipeline
+could not be run.
 """
 
 import math
@@ -76,11 +77,12 @@ def clone_of(rev: str, folder: Path) -> None:
 
 
 def get_added(rev: str, clone: Path) -> None:
-    """Copy what `dvc add` tracks, which no stage makes, from the cache or else the storage."""
+    """Copy the data that `dvc add` tracks, which no stage makes, from the cache or else the storage."""
+    files = DVCFileSystem(str(ROOT), rev=resolve(rev).commit)
     for file in git("-C", str(clone), "ls-files", "-z", "*.dvc").split("\0")[:-1]:
         name = file.removesuffix(".dvc")
         try:
-            DVCFileSystem(str(ROOT), rev=resolve(rev).commit).get(name, str(clone / name), recursive=True)
+            files.get(name, str(clone / name), recursive=True)
         except Exception as error:  # noqa: BLE001 - each kind of storage has its own way to say that it cannot
             raise InputError(f"{name} at {rev}: not readable: {error}; {SHARE}") from None
 
