@@ -172,7 +172,7 @@ def changed(params: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
 def table(runs: Sequence[Mapping[str, Any]]) -> str:
     """Make the Markdown table of the runs: mean, deviation and interval of accuracies, and the median of times.
 
-    The runs of a sweep have no times.
+    Runs that shared the machine, such as those of a sweep, have no times.
     """
     of_recipe = {name: [run for run in runs if run["recipe"] == name] for name in SEEDS}
     timed = {name: [run["costs"]["train"]["seconds"] for run in of if "costs" in run] for name, of in of_recipe.items()}

@@ -109,7 +109,7 @@ def pipeline(repo: Repo) -> Iterator[str]:
         recorded = lock.load()
     status, added = by_kind(repo.status())
     yield from changed_data(added)
-    # Where what `dvc add` tracks differs, the folders around it do too.
+    # Where data of `dvc add` differ, the folders around them do too.
     named = {str(each) for name in added for each in (Path(name).with_suffix(""), *Path(name).parents)}
     yield from changed_inputs(status, recorded, named)
     changed = list(changed_outputs(status, recorded, reports(repo)))
@@ -120,7 +120,7 @@ def pipeline(repo: Repo) -> Iterator[str]:
 
 
 def by_kind(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Separate what DVC says of the stages from what it says of what `dvc add` tracks, as our own pictures."""
+    """Separate DVC's status of the stages from that of data that `dvc add` tracks, such as own pictures."""
     pipeline, added = (
         {name: changes for name, changes in status.items() if name.endswith(".dvc") == is_added}
         for is_added in (False, True)
@@ -129,7 +129,7 @@ def by_kind(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, 
 
 
 def changed_data(status: Mapping[str, Any]) -> Iterator[str]:
-    """Name what `dvc add` tracks that differs from what git records, except what is not pulled."""
+    """Name the data of `dvc add` that differ from git's record. Data that are not pulled do not count."""
     for name, changes in status.items():
         for path, how in _changes(changes, "changed outs"):
             if how not in NOT_PULLED:
