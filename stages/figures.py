@@ -8,6 +8,9 @@ import os
 from pathlib import Path
 
 # Ignore the user's settings. They may name a back end of a notebook, or a file that does not exist.
+# FreeType's and HarfBuzz's settings change the shapes and places of letters.
+for name in [name for name in os.environ if name.startswith(("FREETYPE_", "HB_"))]:
+    del os.environ[name]
 os.environ["MPLBACKEND"] = "agg"
 os.environ["MATPLOTLIBRC"] = os.devnull
 logging.getLogger("matplotlib").setLevel(logging.ERROR)  # Matplotlib warns if it cannot write to the user's home

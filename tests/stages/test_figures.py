@@ -147,6 +147,8 @@ figures.save(figures.confusion_matrix(np.eye(10, dtype=int)), Path(sys.argv[1]))
         {"MATPLOTLIBRC": str(tmp_path / "nowhere")},
         {"MATPLOTLIBRC": str(odd)},
         {"MPLCONFIGDIR": os.devnull},
+        {"FREETYPE_PROPERTIES": "autofitter:no-stem-darkening=0"},  # what some users set for darker letters
+        {"HB_SHAPER_LIST": "fallback"},
     ):
         path = tmp_path / f"{len(pictures)}.png"
         done = subprocess.run(
