@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -186,18 +187,71 @@ def test_what_is_not_there_is_refused(client: Client) -> None:
 
 
 def test_a_page_of_another_site_may_not_use_the_server(client: Client, picture: bytes, collection: Collection) -> None:
-    for site in ("cross-site", "same-site"):
-        for path in ("/predict", "/collect?digit=1"):
-            response = client.post(path, picture, headers={"Sec-Fetch-Site": site, "Origin": "https://example.org"})
-            assert error_of(response, 403) == "a page of another site may not use this server"
+    other = {"Origin": "https://example.org"}
+    for headers in (
+        {"Sec-Fetch-Site": "cross-site"} | other,
+        {"Sec-Fetch-Site": "same-site"} | other,
+        other,  # browsers send no more to a server on the network without TLS
+        {"Origin": "null"},
+        {"Origin": "http://localhost"},
+    ):
+        # A page can send a body without a type too.
+        for kind in ("image/png", "text/plain", "application/x-www-form-urlencoded", FORM, None):
+            for path in ("/predict", "/collect?digit=1"):
+                refused = client.post(path, picture, kind, headers=headers)
+                assert error_of(refused, 403) == "a page of another site may not use this server"
+    for header in ({"Origin": "http://[x"}, {"Host": "[x"}, {"Host": "localhost:x"}):
+        refused = client.post("/predict", picture, headers=header)
+        assert error_of(refused, 403) == "expected a host and a port in Host and Origin"
     assert pictures_in(collection) == []
-    assert client.post("/predict", picture, headers={"Sec-Fetch-Site": "same-origin"}).ok
     preflight = requests.options(
         f"{client.url}/predict",
         headers={"Origin": "https://example.org", "Access-Control-Request-Method": "POST"},
         timeout=9,
     )
     assert not [name for name in preflight.headers if name.lower().startswith("access-control")]
+
+
+def test_the_page_of_the_server_may_use_it(client: Client, picture: bytes) -> None:
+    for headers in (
+        {"Sec-Fetch-Site": "same-origin", "Origin": client.url},
+        {"Origin": client.url},
+        {"Origin": "http://192.168.1.5:8000", "Host": "192.168.1.5:8000"},  # on a phone
+        {"Origin": "http://[::1]:8000", "Host": "[::1]:8000"},
+        {"Origin": f"http://localhost:{client.port}", "Host": f"localhost:{client.port}"},
+        # Behind the proxy of docs/serving.md
+        {"Origin": "http://digits.example.org:8080", "Host": "digits.example.org"},
+        {"Origin": "https://digits.example.org", "Host": "digits.example.org", "Sec-Fetch-Site": "same-origin"},
+    ):
+        assert client.post("/predict", picture, headers=headers).status_code == 200, headers
+
+
+def test_a_site_whose_dns_names_this_machine_is_refused(client: Client, picture: bytes, collection: Collection) -> None:
+    host = f"example.org:{client.port}"
+    headers = {"Host": host, "Origin": f"http://{host}"}  # of the same origin for the browser
+    refused = [client.get(path, headers=headers) for path in ("/", "/model", "/health", "/metrics")]
+    refused += [client.post(path, picture, headers=headers) for path in ("/predict", "/collect?digit=1")]
+    for response in refused:
+        assert error_of(response, 403) == f"{host} is not this server; open http://127.0.0.1:{client.port}"
+    assert pictures_in(collection) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "port", "rebound"),
+    [
+        ("example.org:8000", "127.0.0.1", 8000, True),
+        ("example.org:8000", "::1", 8000, True),
+        ("localhost.example.org:8000", "127.0.0.1", 8000, True),
+        ("example.org", "127.0.0.1", 80, True),
+        ("example.org", "127.0.0.1", 8000, False),  # of a proxy
+        ("ann.local:8000", "192.168.1.5", 8000, False),  # with HOST=0.0.0.0, by the name of this machine
+        ("localhost:8000", "127.0.0.1", 8000, False),
+        ("127.0.0.1:8000", "127.0.0.1", 8000, False),
+        ("", "127.0.0.1", 80, False),
+    ],
+)
+def test_a_rebound_name_has_the_port_of_the_server(host: str, address: str, port: int, rebound: bool) -> None:
+    assert limits.is_rebound(urlsplit(f"//{host}"), address, port) is rebound
 
 
 def test_every_answer_has_the_headers_that_protect_the_page(client: Client, picture: bytes) -> None:

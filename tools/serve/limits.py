@@ -6,6 +6,8 @@ Every connection passes through `Patient` and every request through `Guard`. So 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from urllib.parse import SplitResult, urlsplit
 
 import h11
 from starlette.datastructures import Headers
@@ -39,7 +41,7 @@ HEADERS = {
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with "no-referrer", a browser may send `Origin: null` for the server's own page
     "X-Content-Type-Options": "nosniff",
 }
 RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
@@ -107,7 +109,8 @@ class Guard:
         with self.metrics.request() as done:
             try:
                 async with limit:
-                    await (foreign if is_foreign(scope) else self.app)(scope, receive, send_on)
+                    reason = objection(scope)
+                    await (refusal(403, reason) if reason else self.app)(scope, receive, send_on)
             except TimeoutError:
                 if not limit.expired():
                     status = 500
@@ -124,15 +127,36 @@ class Guard:
                 done(scope["path"], status)
 
 
-def is_foreign(scope: Scope) -> bool:
-    """Tell whether a browser sends the request for a page of another site."""
-    return scope["method"] not in {"GET", "HEAD"} and Headers(scope=scope).get("sec-fetch-site", "none") not in {
-        "none", "same-origin",
-    }  # fmt: skip
+def objection(scope: Scope) -> str | None:
+    """Say why a browser may not send this request: it sends it for a page of another site."""
+    headers = Headers(scope=scope)
+    address, port = scope["server"]
+    try:
+        host, origin = urlsplit(f"//{headers.get('host', '')}"), urlsplit(headers.get("origin", ""))
+        if is_rebound(host, address, port):
+            return f"{host.netloc} is not this server; open http://127.0.0.1:{port}"
+        same = "origin" not in headers or origin.hostname == host.hostname
+    except ValueError:
+        return "expected a host and a port in Host and Origin"
+    # Browsers send this header only to their own machine and to servers with TLS, but the origin with each POST.
+    site = headers.get("sec-fetch-site", "same-origin" if same else "cross-site")
+    if scope["method"] in {"GET", "HEAD"} or site in {"none", "same-origin"}:
+        return None
+    return "a page of another site may not use this server"
 
 
-async def foreign(scope: Scope, receive: Receive, send: Send) -> None:
-    await refusal(403, "a page of another site may not use this server")(scope, receive, send)
+def is_rebound(host: SplitResult, address: str, port: int) -> bool:
+    """Tell whether a page of another site reached this machine because the DNS of that site named it.
+
+    Such a page has a name of its own and the port of the server. A proxy on this machine sends its own port or none.
+    """
+    if host.hostname is None or (host.port or 80) != port or not ip_address(address).is_loopback:
+        return False
+    try:
+        ip_address(host.hostname)
+    except ValueError:
+        return host.hostname.rpartition(".")[2] != "localhost"
+    return False
 
 
 def refusal(status: int, message: str) -> JSONResponse:
