@@ -1,5 +1,9 @@
 import sys
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import yaml
@@ -8,6 +12,7 @@ from dvc.repo import Repo
 from stages.errors import InputError
 from tests.clones import Clone, error_of
 from tests.runs.test_lock import LAUGHS
+from tests.team.s3 import serving
 from tools import ROOT
 from tools.storage import configure, store
 
@@ -179,6 +184,100 @@ def test_outside_of_a_repository_repair_says_so(tmp_path: Path) -> None:
     outside = Clone(tmp_path)
     printed = outside.run("python", "-m", "tools.storage.repair", exit_code=1, PYTHONPATH=str(ROOT))
     assert "not inside of a DVC repository" in error_of(printed)
+
+
+# What each kind of storage tells
+
+
+class Files(SimpleHTTPRequestHandler):
+    """Answers the first question only when a second is asked."""
+
+    asked: list[str]
+    second: Event
+    in_time: list[bool]
+
+    def do_HEAD(self) -> None:
+        self.asked.append(self.path)
+        if len(self.asked) > 1:
+            self.second.set()
+        self.in_time.append(self.second.wait(10))
+        super().do_HEAD()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def files_server(tmp_path: Path) -> Iterator[str]:
+    """The address of a server of the files in `shared`."""
+    Files.asked, Files.second, Files.in_time = [], Event(), []
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=tmp_path / "shared")) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+    assert all(Files.in_time), "many are asked for at once"
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> Iterator[str]:
+    """DVC's settings of a bucket."""
+    with serving(tmp_path / "log") as server:
+        identity, secret = server.make_user()
+        server.make_bucket("team")
+        keys = f"access_key_id = {identity}\nsecret_access_key = {secret}"
+        yield f"url = s3://team\nendpointurl = {server.url}\n{keys}\n"
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # of DVC
+@pytest.mark.parametrize("kind", ["folder", "http", "s3"])
+def test_each_kind_of_storage_gives_the_same_answers(
+    kind: str, stranger: Clone, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = stranger.folder / "own"
+    pictures.mkdir()
+    for number in range(20):
+        (pictures / f"{number:02}.png").write_text(f"picture {number // 2}")  # each twice
+    for name in ("kept", "cut", "gone"):
+        (stranger.folder / name).write_text(name)
+
+    def use(settings: str) -> None:
+        (stranger.folder / ".dvc/config.local").write_text(f"['remote \"storage\"']\n{settings}")
+
+    use(request.getfixturevalue("bucket") if kind == "s3" else f"url = {tmp_path}/shared")
+    with Repo() as repo:
+        repo.add(["own", "kept", "cut", "gone"])
+        stranger.commit("Pictures")
+        repo.push()
+        storage = store.open_storage(repo)
+        md5 = {file.path: file.md5 for file in store.files(repo, storage, "HEAD")}
+    for path in ("own/06.png", "cut", "gone"):
+        storage.delete(md5[path])
+    storage.add_bytes(md5["cut"], b"cu")
+    if kind == "http":
+        use("url = " + request.getfixturevalue("files_server"))
+
+    def found() -> list[str]:
+        with Repo() as repo:
+            return sorted(store.unavailable(repo))
+
+    in_a_clone = "in a clone that has it"
+    of_files = [
+        f"cut: damaged in the storage, 2 bytes instead of 3; run `make repair` {in_a_clone}",
+        f"gone: not in the storage; run `dvc push` {in_a_clone}",
+    ]
+    pictures_gone = [f"own/{name}.png: not in the storage; run `{{}}` {in_a_clone}" for name in ("06", "07")]
+    assert found() == [*of_files, *(line.format("make repair") for line in pictures_gone)]
+    storage.delete(md5["own"])
+    of_folder = f"own: not in the storage; run `dvc push` {in_a_clone}"
+    expected = sorted([*of_files, of_folder, *(line.format("dvc push") for line in pictures_gone)])
+    assert found() == expected
+    if kind == "s3":
+
+        def refuse(*_: object) -> None:
+            raise PermissionError("Access Denied")
+
+        monkeypatch.setattr(type(storage), "oids_exist", refuse)  # as for keys without the right to list
+        assert found() == expected
 
 
 # What it holds, in a clone with a run

@@ -12,6 +12,7 @@ import dvc
 from dvc.repo import Repo
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
+from dvc_objects.fs.base import ObjectFileSystem
 
 from stages.errors import InputError
 from stages.terminal import printable
@@ -95,27 +96,56 @@ def unavailable(repo: Repo, rev: str = "HEAD", push: str = "dvc push") -> list[s
     if note_folder(storage) and "CI" in os.environ:
         print("note: in CI this folder is not checked, since each run is on another machine", file=sys.stderr)
         return []
-    sizes: dict[str, int | None] = {}
+    wanted = files(repo, storage, rev)
+    sizes = sizes_of(storage, wanted)
     found = []
-    for file in files(repo, storage, rev):
-        place = storage.oid_to_path(file.md5)
-        with storage_errors():
-            try:
-                size = sizes[file.md5] = storage.fs.info(place)["size"]
-            except FileNotFoundError:
-                sizes[file.md5] = None
+    for file in wanted:
+        match sizes[file.md5]:
+            case FileNotFoundError():
                 # DVC takes a folder whose list is there for complete.
-                remedy = "make repair" if sizes.get(file.folder or "") else push
+                incomplete = file.folder is not None and not isinstance(sizes[file.folder], OSError)
+                remedy = "make repair" if incomplete else push
                 found.append(f"{file.path}: not in the storage; run `{remedy}` in a clone that has it")
-            except PermissionError as error:
+            case PermissionError() as error:
+                place = storage.oid_to_path(file.md5)
                 found.append(f"{file.path}: the storage refuses {place}: {error}; ask who runs it; {CREDENTIALS}")
-            else:
-                if file.size not in (None, size):
-                    found.append(
-                        f"{file.path}: damaged in the storage, {size} bytes instead of {file.size}; "
-                        "run `make repair` in a clone that has it"
-                    )
+            case size if None not in {size, file.size} and size != file.size:
+                found.append(
+                    f"{file.path}: damaged in the storage, {size} bytes instead of {file.size}; "
+                    "run `make repair` in a clone that has it"
+                )
     return found
+
+
+def sizes_of(storage: Any, wanted: Iterable[Stored]) -> dict[str, int | OSError | None]:
+    """Ask the storage for the size of each object, many at once: None if it is not known, or why there is no object.
+
+    Object storages list a thousand objects in one request. So they are not asked for each file of a folder, whose size
+    no commit records.
+    """
+    asked = {file.md5 for file in wanted if file.folder is None}
+    listed = {file.md5 for file in wanted} - asked
+    sizes: dict[str, int | OSError | None] = {}
+    with storage_errors():
+        if listed and isinstance(storage.fs, ObjectFileSystem):
+            try:
+                there = set(storage.oids_exist(listed))
+            except PermissionError:
+                asked |= listed  # without the right to list, each object can still be asked for
+            else:
+                sizes = {md5: None if md5 in there else FileNotFoundError() for md5 in listed}
+        else:
+            asked |= listed
+        names = sorted(asked)
+        infos = storage.fs.info([storage.oid_to_path(name) for name in names], return_exceptions=True)
+        for name, info in zip(names, infos, strict=True):
+            if isinstance(info, FileNotFoundError | PermissionError):
+                sizes[name] = info
+            elif isinstance(info, Exception):
+                raise info
+            else:
+                sizes[name] = info["size"]
+    return sizes
 
 
 def note_folder(storage: Any) -> bool:
