@@ -14,7 +14,7 @@ from tests.clones import Clone, error_of
 from tests.runs.test_lock import LAUGHS
 from tests.team.s3 import serving
 from tools import ROOT
-from tools.storage import configure, store
+from tools.storage import configure, repair, store
 
 
 @pytest.fixture
@@ -278,6 +278,37 @@ def test_each_kind_of_storage_gives_the_same_answers(
 
         monkeypatch.setattr(type(storage), "oids_exist", refuse)  # as for keys without the right to list
         assert found() == expected
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # of DVC
+def test_repair_reads_many_at_once_and_replaces_a_content_once(
+    stranger: Clone, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (stranger.folder / "own").mkdir()
+    for number in range(6):
+        (stranger.folder / f"own/{number}.png").write_text(f"picture {number // 2}")  # each twice
+    settings = "['remote \"storage\"']\nurl = "
+    local = stranger.folder / ".dvc/config.local"
+    local.write_text(f"{settings}{tmp_path}/shared")
+    with Repo() as repo:
+        repo.add(["own"])
+        stranger.commit("Pictures")
+        repo.push()
+        storage = store.open_storage(repo)
+        md5 = {file.path: file.md5 for file in store.files(repo, storage, "HEAD")}
+    storage.delete(md5["own/4.png"])
+    storage.add_bytes(md5["own/4.png"], b"cut")
+    capsys.readouterr()
+
+    def repaired() -> list[str]:
+        with pytest.raises(SystemExit, match="0"):
+            repair.main()
+        return capsys.readouterr().out.splitlines()
+
+    whole = "7 of 7 files of this commit are whole in the storage"
+    assert repaired() == ["own/4.png: was damaged in the storage; replaced from the cache", whole]
+    local.write_text(settings + request.getfixturevalue("files_server"))
+    assert repaired() == [whole]
 
 
 # What it holds, in a clone with a run
