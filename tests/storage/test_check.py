@@ -181,6 +181,11 @@ def test_experiments_are_pushed_without_a_look_for_their_data(clone: Clone, monk
     assert problems_of_push([line.format(ref)]) == []
 
 
+def test_git_may_name_a_pushed_commit_with_spaces(pushed: Clone) -> None:
+    head = pushed.run("git", "rev-parse", "HEAD").strip()
+    assert problems_of_push([f"HEAD@{{1 day ago}} {head} refs/heads/main {'0' * 40}"]) == []
+
+
 def test_a_lock_merged_line_by_line_is_named_without_any_data(pushed: Clone) -> None:
     lock = yaml.safe_load((pushed.folder / "dvc.lock").read_text())
     (dep,) = [dep for dep in lock["stages"]["evaluate"]["deps"] if dep["path"] == "models/lstm.keras"]

@@ -64,7 +64,7 @@ def problems_of_push(lines: Iterable[str]) -> list[str]:
         with Repo(config=config) as repo:
             pushed = {
                 commit
-                for _, commit, ref, _ in map(str.split, lines)
+                for _, commit, ref, _ in (line.rsplit(maxsplit=3) for line in lines)
                 if commit.strip("0") and not ref.startswith(f"{EXPS_NAMESPACE}/")
             }
             for commit in sorted(commits(repo, pushed)):
