@@ -74,8 +74,9 @@ def test_the_parts_of_an_answer_are_sent_without_delay() -> None:
             assert accepted.proto == socket.IPPROTO_TCP  # of others, asyncio does not set TCP_NODELAY
 
 
-def test_an_empty_model_is_refused(folder: Clone) -> None:
-    assert "--model is empty: give it a value, or leave it out" in folder.run(*SERVE, "--model", "", exit_code=2)
+@pytest.mark.parametrize("option", ["--model", "--collect"])
+def test_an_empty_value_is_refused(option: str, folder: Clone) -> None:
+    assert f"{option} is empty: give it a value, or leave it out" in folder.run(*SERVE, option, "", exit_code=2)
 
 
 # Clients that are slow or vanish

@@ -19,10 +19,11 @@ def main() -> None:
     parser.add_argument("--model", help="lstm@prod, lstm@v1.2.0 or another revision (default: the workspace's model)")
     parser.add_argument("--host", default=HOST, help=f"address to listen at (default: {HOST}, this machine alone)")
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}; 0 is any that is free")
-    parser.add_argument("--collect", type=Path, metavar="FOLDER", help="save pictures that people name as a digit")
+    parser.add_argument("--collect", metavar="FOLDER", help="save pictures that people name as a digit")
     arguments = parser.parse_args()
-    if arguments.model == "":
-        parser.error("--model is empty: give it a value, or leave it out")
+    for option in ("model", "collect"):
+        if getattr(arguments, option) == "":
+            parser.error(f"--{option} is empty: give it a value, or leave it out")
     try:
         # An environment for training lacks their packages.
         from tools.serve.app import make_server  # noqa: PLC0415
@@ -32,7 +33,7 @@ def main() -> None:
         raise InputError(NEEDED) from None
 
     with contextlib.closing(listen(arguments.host, arguments.port)) as listening:
-        collection = Collection(arguments.collect) if arguments.collect else None
+        collection = Collection(Path(arguments.collect)) if arguments.collect else None
         serving = Serving(arguments.model)
         host, port = listening.getsockname()[:2]
         print(f"http://{f'[{host}]' if ':' in host else host}:{port} serves {serving.loaded.source}", flush=True)
