@@ -200,11 +200,26 @@ def test_an_experiment_that_was_removed_from_the_remote_does_not_count(shared: C
     assert shared.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").split() == references
 
 
-def test_a_clone_of_one_branch_finds_its_commit_on_another(shared: Clone) -> None:
+@pytest.mark.parametrize("branch", ["main", "mine"])
+def test_a_clone_of_one_branch_finds_its_commit_and_follows_no_other(
+    branch: str, shared: Clone, tmp_path: Path
+) -> None:
     shared.run("git", "config", "remote.origin.fetch", "+refs/heads/main:refs/remotes/origin/main")
     shared.run("git", "commit", "--quiet", "--allow-empty", "--message", "Mine")
-    shared.run("git", "push", "--quiet", "origin", "HEAD:mine")
+    shared.run("git", "push", "--quiet", "origin", f"HEAD:{branch}")
+    other = Clone(tmp_path / "other")
+    shared.run("git", "clone", "--quiet", "--branch", branch, str(tmp_path / "git"), str(other.folder))
+    for name in (branch, "elsewhere"):
+        other.run("git", "commit", "--quiet", "--allow-empty", "--message", "Theirs")
+        other.run("git", "push", "--quiet", "origin", f"HEAD:{name}")
+    settings = shared.run("git", "config", "--list")
     assert remote.commit() == shared.run("git", "rev-parse", "HEAD").strip()
+    assert shared.run("git", "config", "--list") == settings
+    listed = shared.run("git", "for-each-ref", "--format=%(refname)").split()
+    assert listed == ["refs/heads/main", "refs/remotes/origin/main"]
+    if branch == "main":
+        elsewhere = other.run("git", "rev-parse", "HEAD").strip()
+        shared.run("git", "cat-file", "-e", elsewhere, exit_code=1)  # not even fetched
 
 
 def test_pictures_that_are_not_committed_are_refused(shared: Clone) -> None:

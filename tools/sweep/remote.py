@@ -28,9 +28,9 @@ NAME = "origin"
 RUN_FROM = (str(PARAMS), "dvc.yaml", "requirements.txt", "stages", "data", ".dvc/config")
 
 
-def git(*arguments: str) -> str:
+def git(*arguments: str, entered: str = "") -> str:
     """Run git here, and return what it prints. Raises `InputError` with the reason if it fails."""
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", *arguments], cwd=ROOT, input=entered, capture_output=True, text=True, check=False)
     if done.returncode:
         raise InputError(f"git {arguments[0]}: {reason_of(done.stderr)}")
     return done.stdout.strip()
@@ -62,12 +62,25 @@ def commit() -> str:
             "or undo it with `git restore`, and remove a new file"
         )
     found = git("rev-parse", "HEAD")
-    # All branches, also in a clone of a single one.
-    git("fetch", "--quiet", NAME, f"+refs/heads/*:refs/remotes/{NAME}/*")
-    if not git("for-each-ref", "--contains", found, "--format=%(refname)", f"refs/remotes/{NAME}"):
+    if not is_on_a_branch(found):
         raise InputError(f"{NAME} lacks the commit {found[:10]}, which the trials run; `git push` brings it there")
     git("push", "--quiet", "--no-verify", "--dry-run", NAME, f"+{found}:{ExpRefInfo(found, 'sweep')}")
     return found
+
+
+def is_on_a_branch(commit: str) -> bool:
+    """Tell whether a branch of the remote has a commit. What must be fetched for that gets no reference here."""
+    tips = dict(line.split("\t") for line in git("ls-remote", "--heads", NAME).splitlines())
+
+    def is_known() -> bool:
+        return not git("rev-list", "--max-count=1", "--ignore-missing", commit, "--not", *tips)
+
+    if not tips or is_known():
+        return bool(tips)
+    git("fetch", "--quiet", NAME)  # the branches that this clone follows, which may be one
+    if not is_known():
+        git("fetch", "--quiet", "--no-tags", "--refmap=", "--stdin", NAME, entered="\n".join(tips.values()))
+    return is_known()
 
 
 def storage() -> str:
