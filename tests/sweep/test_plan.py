@@ -75,7 +75,7 @@ def test_an_experiment_with_other_parameters_is_refused_with_the_command_that_he
         merged("rate", make_sweep(**GRID), BASE, {}, {(0, 0): experiment(train__epochs=5)})
     assert str(refused.value) == (
         "origin has an experiment rate-0-s0 with other parameters: train.epochs is 5 there, expected 2; rename the "
-        "sweep's file, or remove it with `dvc exp remove --git-remote origin rate-0-s0`"
+        "sweep's file, or remove it with `dvc exp remove --git-remote origin rate-0-s0` and `dvc exp remove rate-0-s0`"
     )
 
 
@@ -186,18 +186,54 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clone:
     return clone
 
 
-def test_an_experiment_that_was_removed_from_the_remote_does_not_count(shared: Clone) -> None:
+def reference(clone: Clone, name: str) -> str:
+    head = clone.run("git", "rev-parse", "HEAD").strip()
+    return f"refs/exps/{head[:2]}/{head[2:]}/{name}"
+
+
+def experiments_of(clone: Clone) -> dict[str, str]:
+    """Return the commits of the experiments in a clone, by name."""
+    listed = clone.run("git", "for-each-ref", "--format=%(refname:lstrip=4) %(objectname)", "refs/exps")
+    return dict(line.split() for line in listed.splitlines())
+
+
+def test_only_the_experiments_of_the_trials_that_the_remote_has_are_fetched_and_count(shared: Clone) -> None:
     head = shared.run("git", "rev-parse", "HEAD").strip()
-    references = [f"refs/exps/{head[:2]}/{head[2:]}/{name}" for name in ("rate-0-s0", "rate-0-s1", "rate-by-hand")]
-    for reference in references:
-        shared.run("git", "push", "--quiet", "origin", f"HEAD:{reference}")
+    for name in ("rate-0-s0", "rate-0-s1", "rate-00-s2", "rate-by-hand", "rate-more-0-s0"):
+        shared.run("git", "push", "--quiet", "origin", f"HEAD:{reference(shared, name)}")
     found = remote.experiments("rate", head)
     assert found.keys() == {(0, 0), (0, 1)}
     assert found[0, 0].params == {"train.epochs": 1}
     assert found[0, 0].history == [history.Epoch(1, 0.5, 1, 0.5, 1, 0.1)._asdict()]
-    shared.run("dvc", "exp", "remove", "--git-remote", "origin", "rate-0-s0")  # as the message says
+    assert experiments_of(shared) == {"rate-0-s0": head, "rate-0-s1": head}
+    for command in re.findall("`(.*?)`", remote.removal("rate-0-s0")):
+        shared.run(*command.split())
     assert remote.experiments("rate", head).keys() == {(0, 1)}
-    assert shared.run("git", "for-each-ref", "--format=%(refname)", "refs/exps").split() == references
+
+
+@pytest.mark.parametrize("on_remote", [False, True])
+def test_an_experiment_of_this_clone_with_the_name_of_a_trial_is_refused_and_kept(
+    on_remote: bool, shared: Clone
+) -> None:
+    head = shared.run("git", "rev-parse", "HEAD").strip()
+    mine = shared.run("git", "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "dvc: commit experiment").strip()
+    own = dict.fromkeys(("rate-0-s0", "rate-3-s1", "rate-mine"), mine)
+    for name in own:
+        shared.run("git", "update-ref", reference(shared, name), mine)
+        if on_remote:
+            shared.run("git", "push", "--quiet", "origin", f"HEAD:{reference(shared, name)}")
+    shared.run("git", "config", "fetch.prune", "true")  # with which git removes what the remote lacks
+    with pytest.raises(InputError) as refused:
+        remote.experiments("rate", head)
+    assert str(refused.value) == (
+        "experiments in this clone have names of this sweep's trials, and origin does not have these experiments; "
+        "rename the sweep's file, or remove them here with `dvc exp remove rate-0-s0 rate-3-s1`"
+    )
+    assert experiments_of(shared) == own
+    for name in ("rate-0-s0", "rate-3-s1"):
+        shared.run("git", "update-ref", "-d", reference(shared, name))
+    assert len(remote.experiments("rate", head)) == 2 * on_remote
+    assert experiments_of(shared)["rate-mine"] == mine
 
 
 @pytest.mark.parametrize("branch", ["main", "mine"])

@@ -37,8 +37,7 @@ def merged(
             experiment_name = name_of(name, key)
             raise InputError(
                 f"{remote.NAME} has an experiment {experiment_name} with other parameters: {', '.join(differing)}; "
-                "rename the sweep's file, or remove it with "
-                f"`dvc exp remove --git-remote {remote.NAME} {experiment_name}`"
+                f"rename the sweep's file, or remove it with {remote.removal(experiment_name)}"
             )
         known = recorded.get(key)
         spans = known.spans if known else []

@@ -21,7 +21,7 @@ from tools.storage.configure import try_out
 from tools.storage.store import NAME as STORAGE
 from tools.storage.store import note_folder, open_storage, storage_errors
 from tools.sweep.git import reason_of
-from tools.sweep.record import Key
+from tools.sweep.record import Key, name_of
 
 NAME = "origin"
 # What the trials take from the commit.
@@ -111,20 +111,41 @@ class Experiment(NamedTuple):
 
 
 def experiments(sweep: str, commit: str) -> dict[Key, Experiment]:
-    """Fetch the experiments of a sweep that the remote has, whoever ran them, by number and seed."""
+    """Fetch the experiments of a sweep that the remote has, whoever ran them, by number and seed.
+
+    Raises `InputError` if this clone has an experiment with the name of a trial that the remote does not have.
+    """
     pattern = str(ExpRefInfo(commit, f"{sweep}-*"))
-    listed = git("ls-remote", NAME, pattern)  # this clone may still have some that were removed there
-    git("fetch", "--quiet", NAME, f"+{pattern}:{pattern}")
+    there = of_trials(sweep, git("ls-remote", NAME, pattern))
+    here = of_trials(sweep, git("for-each-ref", "--format=%(objectname)%09%(refname)", pattern))
+    if others := [name_of(sweep, key) for key, sha in here.items() if there.get(key) != sha]:
+        raise InputError(
+            f"experiments in this clone have names of this sweep's trials, and {NAME} does not have these experiments; "
+            f"rename the sweep's file, or remove them here with `dvc exp remove {' '.join(others)}`"
+        )
+    new = [str(ExpRefInfo(commit, name_of(sweep, key))) for key in there if key not in here]
+    if new:
+        git("fetch", "--quiet", "--no-tags", "--stdin", NAME, entered="\n".join(f"{ref}:{ref}" for ref in new))
     found: dict[Key, Experiment] = {}
-    for line in listed.splitlines():
-        sha, _, ref = line.partition("\t")
-        name = ref.rpartition("/")[2]
-        if numbers := re.fullmatch(rf"{re.escape(sweep)}-(\d+)-s(\d+)", name):
-            revision = Revision(name, sha, str(ROOT))
-            params = flat(read_lock(revision).params)
-            rows: Any = read(revision, history.PATH, history.parse).to_dict("records")
-            found[int(numbers[1]), int(numbers[2])] = Experiment(sha, params, rows)
+    for key, sha in there.items():
+        revision = Revision(name_of(sweep, key), sha, str(ROOT))
+        params = flat(read_lock(revision).params)
+        rows: Any = read(revision, history.PATH, history.parse).to_dict("records")
+        found[key] = Experiment(sha, params, rows)
     return found
+
+
+def of_trials(sweep: str, listed: str) -> dict[Key, str]:
+    """Return the commits of a sweep's experiments from a list of commits and references, by number and seed."""
+    number = r"(0|[1-9]\d*)"
+    found = re.findall(rf"^(\w+)\t.*/{re.escape(sweep)}-{number}-s{number}$", listed, re.MULTILINE)
+    return {(int(candidate), int(seed)): sha for sha, candidate, seed in found}
+
+
+def removal(*names: str) -> str:
+    """Give the commands that remove experiments from the remote and from this clone."""
+    listed = " ".join(names)
+    return f"`dvc exp remove --git-remote {NAME} {listed}` and `dvc exp remove {listed}`"
 
 
 def pull(experiments: Iterable[Experiment]) -> None:
