@@ -1,6 +1,7 @@
 """A trial as Ray runs it on a node: `dvc exp run` in a working copy of its own, and the push of its experiment."""
 
 import configparser
+import errno
 import json
 import os
 import re
@@ -46,6 +47,10 @@ sys.exit(code % 256)
 
 # Errors of a stage that another attempt would meet again.
 FINAL = ("training diverged", "params.yaml:")
+# DVC's line about a stage that ended by itself. The exit code of a killed one is negative, or from a shell above 128.
+STAGE_FAILED = re.compile(r"^ERROR: (failed to reproduce .*, exited with (\d+))$", re.MULTILINE)
+TRACEBACK = "Traceback (most recent call last):\n"
+DISK_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 POLL = 0.2  # seconds between two looks at a running training
 
 
@@ -111,7 +116,7 @@ class DvcTrial(tune.Trainable):
             return self.wait(self.process)
         except FinalError as error:
             return failed(str(error))
-        except LostError:
+        except (LostError, OSError):  # such as a full disk
             self.cleanup()
             time.sleep(self.job.pause)
             raise
@@ -214,6 +219,8 @@ class DvcTrial(tune.Trainable):
 
     def fault(self, code: int) -> Exception:
         """Return the error of a command that failed."""
+        if bug := bug_of(self.log.read_text(encoding="utf-8", errors="replace")):
+            return FinalError(printable(bug))
         reason = self.reason(code)
         return FinalError(reason) if reason.startswith(FINAL) else LostError(reason)
 
@@ -282,6 +289,20 @@ class DvcTrial(tune.Trainable):
         self.process = None
         self.cores.release()
         self.held.close()
+
+
+def bug_of(log: str) -> str:
+    """Return the exception, or else the last line, of a stage that failed with no error of ours; nothing of others."""
+    failed = STAGE_FAILED.search(log)
+    if failed is None or int(failed[2]) > 128:
+        return ""
+    if re.search("^error: ", log, re.MULTILINE) or any(text in log for text in DISK_FULL):
+        return ""
+    _, traceback, after = log[: failed.start()].rpartition(TRACEBACK)
+    lines = [line for line in after.splitlines() if line.strip()]
+    if traceback:  # its frames are indented, and a message may have several lines
+        return next((line for line in lines if not line.startswith(" ")), failed[1])
+    return failed[1] if not lines or lines[-1].startswith("> ") else lines[-1]
 
 
 def finished(rows: pd.DataFrame) -> dict[str, Any]:
