@@ -91,8 +91,8 @@ def test_an_environment_without_the_packages_is_told_what_to_install(content: by
             cwd=ROOT, env={"XDG_CACHE_HOME": str(tmp_path / missing)}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.stderr == (
-            "error: it needs the packages of requirements-serve.txt: pip install --require-hashes -r "
-            "requirements-serve.txt\n"
+            "error: predicting and serving need the packages of requirements-serve.txt: "
+            "pip install --require-hashes -r requirements-serve.txt\n"
         )
 
 

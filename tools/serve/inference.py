@@ -20,7 +20,10 @@ Predictor = Callable[[Images], Probabilities]
 
 CONVERTER = Path(__file__).with_name("convert.py")
 BATCH = 64  # images: with more, they leave the processor's cache between the steps
-NEEDED = "it needs the packages of requirements-serve.txt: pip install --require-hashes -r requirements-serve.txt"
+NEEDED = (
+    "predicting and serving need the packages of requirements-serve.txt: "
+    "pip install --require-hashes -r requirements-serve.txt"
+)
 
 
 def make_predictor(content: bytes, name: str, *, workers: int = 1) -> Predictor:
