@@ -28,14 +28,14 @@ from stages.find_digit import Grey, normalized
 from stages.pictures import TooLargeError, cores, decode
 from tools.serve.answer import answer
 from tools.serve.collect import Collection, FullError
-from tools.serve.limits import BODY, PICTURES, PIXELS, SECONDS, Guard, Load, Patient, refusal
+from tools.serve.limits import BODY, PICTURES, PIXELS, SECONDS, Guard, Load, TimedConnection, refusal
 from tools.serve.metrics import Metrics
 from tools.serve.serving import Loaded, Serving
 
 REFRESH = 2  # seconds between two looks for another model
 LARGE = 4_000_000  # pixels: such pictures are decoded one after the other
 NAME = 255  # characters of a picture's name
-NONE = np.empty((0, CLASSES), np.float32)
+NO_PROBABILITIES = np.empty((0, CLASSES), np.float32)
 RAW = {"image/png", "image/jpeg", "application/octet-stream", ""}
 HERE = Path(__file__).parent
 SWAGGER = Path(str(importlib.resources.files("fastapi_offline"))) / "static"
@@ -107,7 +107,7 @@ class Saved(BaseModel):
 
 
 class Api:
-    """What the server does with requests, one after the other or side by side."""
+    """Answers the requests. Pictures are read in a pool of threads, as many at once as there are cores."""
 
     def __init__(self, serving: Serving, collection: Collection | None) -> None:
         self.serving = serving
@@ -199,8 +199,8 @@ class Api:
 def make_server(serving: Serving, collection: Collection | None = None) -> uvicorn.Server:
     """Make the server; at SIGTERM it takes no more connections, and finishes what is under way."""
     config = uvicorn.Config(
-        make_app(serving, collection), http=Patient, ws="none", lifespan="on", log_config=None, log_level="error",
-        access_log=False, server_header=False, timeout_graceful_shutdown=SECONDS,
+        make_app(serving, collection), http=TimedConnection, ws="none", lifespan="on", log_config=None,
+        log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=SECONDS,
     )  # fmt: skip
     return uvicorn.Server(config)
 
@@ -324,7 +324,7 @@ def look_at(loaded: Loaded, pictures: Sequence[Picture], pixels: bool, given_up:
             names.append(picture.name)
         except InputError as error:
             skipped.append({"image": picture.name, "reason": str(error)})
-    found = answer(loaded.source, names, loaded.predict(np.stack(images)) if images else NONE)
+    found = answer(loaded.source, names, loaded.predict(np.stack(images)) if images else NO_PROBABILITIES)
     if pixels:
         for each, image in zip(found["images"], images, strict=True):
             each["pixels"] = base64.b64encode(np.round(image * 255).astype(np.uint8).tobytes()).decode()

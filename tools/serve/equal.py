@@ -16,9 +16,9 @@ TOLERANCE = 1e-5  # of a probability
 
 
 def main() -> None:
-    of = source.workspace()
+    ours = source.workspace()
     images = dataset.load(dataset.TEST).images
-    print(compare(make_predictor(of.content, of.name, workers=cores())(images), by_keras(images)))
+    print(compare(make_predictor(ours.content, ours.name, workers=cores())(images), by_keras(images)))
 
 
 def by_keras(images: Images) -> Probabilities:

@@ -1,6 +1,7 @@
 """The limits of the server: what one request may take, and how many may be under way at once.
 
-Every connection passes through `Patient` and every request through `Guard`. So memory stays level whatever clients do.
+Every connection is a `TimedConnection`, and every request passes through `Guard`. So memory stays level, whatever
+clients do.
 """
 
 import asyncio
@@ -47,7 +48,7 @@ HEADERS = {
 RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 
-class Patient(H11Protocol):
+class TimedConnection(H11Protocol):
     """Closes a connection whose next request does not come whole, and refuses connections when there are too many.
 
     uvicorn waits for headers without an end. h11 itself bounds their size.
@@ -61,25 +62,25 @@ class Patient(H11Protocol):
             transport.write(REFUSED)
             transport.close()
         else:
-            self.expect()
+            self.start_timer()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
         if self.deadline is None and self.conn.their_state is h11.IDLE:
-            self.expect()
+            self.start_timer()
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
-            self.forget()
+            self.stop_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.forget()
+        self.stop_timer()
         super().connection_lost(exc)
 
-    def expect(self) -> None:
+    def start_timer(self) -> None:
         self.deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)
 
-    def forget(self) -> None:
+    def stop_timer(self) -> None:
         if self.deadline is not None:
             self.deadline.cancel()
             self.deadline = None
@@ -165,7 +166,7 @@ def refusal(status: int, message: str) -> JSONResponse:
 
 
 class Load:
-    """What is under way."""
+    """Counts the requests and the bytes of bodies that are under way, and refuses more than the limits."""
 
     def __init__(self) -> None:
         self.requests = 0

@@ -46,9 +46,9 @@ def problems() -> list[str]:
 
     def of_all() -> list[str]:
         with Repo() as repo:
-            return [*told(parameters), *told(lambda: pipeline(repo)), *told(lambda: unavailable(repo))]
+            return [*lines_of(parameters), *lines_of(lambda: pipeline(repo)), *lines_of(lambda: unavailable(repo))]
 
-    return told(of_all)
+    return lines_of(of_all)
 
 
 def problems_of_push(lines: Iterable[str]) -> list[str]:
@@ -73,7 +73,7 @@ def problems_of_push(lines: Iterable[str]) -> list[str]:
                 found += unavailable(repo, commit, push)
         return list(dict.fromkeys(found))
 
-    return told(of_all)
+    return lines_of(of_all)
 
 
 def commits(repo: Repo, names: Iterable[str]) -> Iterator[str]:
@@ -90,7 +90,7 @@ def todays_storage(repo: Repo) -> dict[str, Any]:
     return {"core": {"remote": name}, "remote": {name: dict(remotes[name])}} if name in remotes else {}
 
 
-def told(check: Callable[[], Iterable[str]]) -> list[str]:
+def lines_of(check: Callable[[], Iterable[str]]) -> list[str]:
     """Return what a check finds, or the line that says why the check failed."""
     try:
         with git_errors(Path.cwd()):
@@ -116,7 +116,7 @@ def pipeline(repo: Repo) -> Iterator[str]:
     yield from changed
     yield from disagreements(recorded)
     if not changed:
-        yield from told(lambda: agreement(recorded))
+        yield from lines_of(lambda: agreement(recorded))
 
 
 def by_kind(status: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
