@@ -1,6 +1,7 @@
 """What of a sweep is done and what is to run."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from stages import history
 from stages.errors import InputError
 from tests.clones import Clone, error_of
 from tests.parameters import make_params
+from tools.runs.revision import Revision
 from tools.runs.run import flat
 from tools.sweep import remote
 from tools.sweep.candidates import with_changes
@@ -33,7 +35,7 @@ def make_sweep(**values: Any) -> Sweep:
 
 def experiment(**changes: Any) -> Experiment:
     values = with_changes(BASE, {name.replace("__", "."): value for name, value in changes.items()})
-    return Experiment("a" * 40, flat(values.model_dump()), [ROW])
+    return Experiment(Revision("rate", "a" * 40, ""), flat(values.model_dump()), [ROW])
 
 
 def test_experiments_on_the_remote_are_done_whoever_ran_them() -> None:
@@ -234,6 +236,34 @@ def test_an_experiment_of_this_clone_with_the_name_of_a_trial_is_refused_and_kep
         shared.run("git", "update-ref", "-d", reference(shared, name))
     assert len(remote.experiments("rate", head)) == 2 * on_remote
     assert experiments_of(shared)["rate-mine"] == mine
+
+
+def test_what_the_storage_lost_of_an_experiment_is_named_with_the_commands_that_help(
+    shared: Clone, tmp_path: Path
+) -> None:
+    shared.run("dvc", "remote", "add", "--default", "storage", "../storage")
+    (shared.folder / "dvc.yaml").write_text("stages: {train: {cmd: echo 1 > model, outs: [model]}}")
+    shared.run("dvc", "repro", "--quiet")
+    shared.commit("A model")
+    shared.run("dvc", "push", "--quiet")
+    head = shared.run("git", "rev-parse", "HEAD").strip()
+    for name in ("rate-0-s0", "rate-0-s1"):
+        shared.run("git", "push", "--quiet", "origin", f"HEAD:{reference(shared, name)}")
+    experiments = list(remote.experiments("rate", head).values())
+    (cached,) = (path for path in (shared.folder / ".dvc/cache/files").rglob("*") if path.is_file())
+    cached.unlink()
+    remote.pull(experiments)
+    assert cached.exists()
+    cached.unlink()
+    shutil.rmtree(tmp_path / "storage/files")
+    with pytest.raises(InputError) as refused:
+        remote.pull(experiments)
+    both = "rate-0-s0 rate-0-s1"
+    assert str(refused.value) == (
+        "neither the storage nor the cache here has model of rate-0-s0, model of rate-0-s1; to run these trials again, "
+        f"remove the experiments with `dvc exp remove --git-remote origin {both}` and `dvc exp remove {both}`, then "
+        "run the same command"
+    )
 
 
 @pytest.mark.parametrize("branch", ["main", "mine"])

@@ -3,7 +3,8 @@
 import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from dvc.exceptions import DownloadError
@@ -105,7 +106,7 @@ def author() -> dict[str, str]:
 class Experiment(NamedTuple):
     """An experiment on the remote."""
 
-    commit: str
+    revision: Revision
     params: dict[str, Any]  # that the stages ran with, by section.name
     history: list[dict[str, float]]
 
@@ -131,7 +132,7 @@ def experiments(sweep: str, commit: str) -> dict[Key, Experiment]:
         revision = Revision(name_of(sweep, key), sha, str(ROOT))
         params = flat(read_lock(revision).params)
         rows: Any = read(revision, history.PATH, history.parse).to_dict("records")
-        found[key] = Experiment(sha, params, rows)
+        found[key] = Experiment(revision, params, rows)
     return found
 
 
@@ -148,14 +149,30 @@ def removal(*names: str) -> str:
     return f"`dvc exp remove --git-remote {NAME} {listed}` and `dvc exp remove {listed}`"
 
 
-def pull(experiments: Iterable[Experiment]) -> None:
-    """Get the data of experiments from the storage into the cache here."""
+def pull(experiments: Sequence[Experiment]) -> None:
+    """Get the data of experiments from the storage into the cache here.
+
+    Raises `InputError` if neither has a file.
+    """
     with storage_errors(), git_errors(ROOT), Repo(str(ROOT)) as repo:
         # At another commit DVC would look for a storage with a relative path at the root of the file system.
         here = {"remote": {STORAGE: dict(repo.config["remote"].get(STORAGE, {}))}}
         try:
-            repo.fetch(revs=[experiment.commit for experiment in experiments], config=here)
+            repo.fetch(revs=[experiment.revision.commit for experiment in experiments], config=here)
         except DownloadError as error:
             raise InputError(
                 f"{error.amount:,} files of the experiments are not pulled from the storage; run the same command again"
             ) from None
+        outs = [Path(out.fs_path).relative_to(repo.root_dir).as_posix() for out in repo.index.outs if out.use_cache]
+        exists = repo.cache.local.exists
+        missing: dict[str, list[str]] = {}  # by experiment; DVC only warns of them, by their MD5
+        for revision in (experiment.revision for experiment in experiments):
+            hashes = read_lock(revision).hashes
+            if lost := [out for out in outs if out in hashes and not exists(hashes[out])]:
+                missing[revision.name] = lost
+    if missing:
+        files = ", ".join(f"{file} of {name}" for name, files in missing.items() for file in files)
+        raise InputError(
+            f"neither the storage nor the cache here has {files}; to run these trials again, remove the experiments "
+            f"with {removal(*missing)}, then run the same command"
+        )

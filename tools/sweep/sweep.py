@@ -1,6 +1,7 @@
 """Run a sweep: many trainings on this machine or on a Ray cluster, each an experiment of DVC: `make sweep`.
 
-The exit code is 1 if a trial was not run, since the storage or the git remote was lost for long.
+The exit code is 1 if a trial was not run, since the storage or the git remote was lost for long, or if the storage lost
+files of an experiment.
 """
 
 import logging
@@ -58,10 +59,10 @@ def main() -> None:
             run(sweep, job, outcomes, path)
     finished = remote.experiments(name, job.commit)
     outcomes = plan.merged(name, sweep, base, outcomes, finished)
-    if finished:
-        remote.pull(finished.values())
     print(table.write(name, sweep, job.commit, outcomes))
     print(page.write(name, sweep, job.commit, outcomes).as_uri())
+    if finished:
+        remote.pull(list(finished.values()))
     if plan.is_left(sweep, outcomes):
         sys.exit(1)
 
