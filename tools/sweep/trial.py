@@ -50,6 +50,11 @@ FINAL = ("training diverged", "params.yaml:")
 # DVC's line about a stage that ended by itself. The exit code of a killed one is negative, or from a shell above 128.
 STAGE_FAILED = re.compile(r"^ERROR: (failed to reproduce .*, exited with (\d+))$", re.MULTILINE)
 TRACEBACK = "Traceback (most recent call last):\n"
+# Exceptions that the node may have caused. Another node may have the memory, the package or the file.
+OF_A_NODE = (
+    "ImportError", "MemoryError", "ModuleNotFoundError", "OSError", "FileNotFoundError", "PermissionError",
+    "ResourceExhaustedError",
+)  # fmt: skip
 DISK_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 POLL = 0.2  # seconds between two looks at a running training
 
@@ -292,7 +297,7 @@ class DvcTrial(tune.Trainable):
 
 
 def bug_of(log: str) -> str:
-    """Return the exception, or else the last line, of a stage that failed with no error of ours; nothing of others."""
+    """Return the exception, or else the last line, of a stage that failed by its code alone; otherwise nothing."""
     failed = STAGE_FAILED.search(log)
     if failed is None or int(failed[2]) > 128:
         return ""
@@ -301,7 +306,9 @@ def bug_of(log: str) -> str:
     _, traceback, after = log[: failed.start()].rpartition(TRACEBACK)
     lines = [line for line in after.splitlines() if line.strip()]
     if traceback:  # its frames are indented, and a message may have several lines
-        return next((line for line in lines if not line.startswith(" ")), failed[1])
+        error = next((line for line in lines if not line.startswith(" ")), failed[1])
+        name = error.partition(":")[0].rpartition(".")[2]
+        return "" if name in OF_A_NODE else error
     return failed[1] if not lines or lines[-1].startswith("> ") else lines[-1]
 
 
