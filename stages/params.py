@@ -55,6 +55,7 @@ class Train(Section):
     learning_rate: Annotated[float, Field(gt=0, le=10)]
     warmup: Share
     decay: Share
+    ema: Fraction
     precision: Literal["float32", "bfloat16"]
     seed: Seed
 

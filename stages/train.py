@@ -1,8 +1,12 @@
 """data/processed/{train,validation}.npz -> models/{lstm.keras,environment.json} and reports/history.csv."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stages import archive, arithmetic, checkpoint, dataset, environment, history, model
 from stages.augment import augmented
@@ -34,16 +38,17 @@ def main() -> None:
             history.save(epochs)  # after each epoch, so that users can follow the training
             kept.save(state, epochs)
         history.save(epochs)
+        optimizer.finalize_variable_values(network.trainable_variables)
         archive.save(network)
         environment.save(here)
         kept.remove()
 
 
 class Steps(NamedTuple):
-    """What training computes, traced: a step of learning, a step of prediction, and all graphs."""
+    """What training computes, traced: a step of learning, the predictions of the model so far, and all graphs."""
 
     learn: tf.types.experimental.ConcreteFunction
-    predict: model.Predictor
+    predict: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     graphs: Sequence[tf.Graph]
 
 
@@ -54,9 +59,14 @@ def trace(network: keras.Model, optimizer: keras.optimizers.Optimizer, params: P
     learn = make_learner(network, optimizer, params.train).get_concrete_function(
         shape, tf.TensorSpec(count, tf.uint8), tf.TensorSpec(count)
     )
-    predict = model.Predictor(network)
+    predictor = model.Predictor(network)
+
+    def predict(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        with averaged(network, optimizer):
+            return predictor(images)
+
     change = tf.function(lambda batch: augmented(batch, params.augment, seed=tf.zeros(2, tf.int64)), autograph=False)
-    return Steps(learn, predict, [learn.graph, predict.traced.graph, change.get_concrete_function(shape).graph])
+    return Steps(learn, predict, [learn.graph, predictor.traced.graph, change.get_concrete_function(shape).graph])
 
 
 def train(
@@ -120,10 +130,24 @@ class Trapezoid(keras.optimizers.schedules.LearningRateSchedule):
 
 def make_optimizer(network: keras.Model, params: Train, *, images: int) -> keras.optimizers.Optimizer:
     """Make the optimizer of a network's variables, with the learning rates for epochs of this many images."""
-    rate = Trapezoid(params, steps=params.epochs * batches_in_epoch(params, images))
-    optimizer = keras.optimizers.get({"class_name": params.optimizer, "config": {"learning_rate": rate}})
+    config = {
+        "learning_rate": Trapezoid(params, steps=params.epochs * batches_in_epoch(params, images)),
+        "use_ema": params.ema > 0,
+        "ema_momentum": params.ema,
+    }
+    optimizer = keras.optimizers.get({"class_name": params.optimizer, "config": config})
     optimizer.build(network.trainable_variables)
     return optimizer
+
+
+@contextmanager
+def averaged(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Give the network the moving average of its weights, if the optimizer keeps one, and then its weights again."""
+    weights = [variable.numpy() for variable in network.trainable_variables]
+    optimizer.finalize_variable_values(network.trainable_variables)
+    yield
+    for variable, value in zip(network.trainable_variables, weights, strict=True):
+        variable.assign(value)
 
 
 def make_learner(

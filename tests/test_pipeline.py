@@ -54,7 +54,7 @@ OTHER_VALUES: dict[str, dict[str, Any]] = {
     "model": {"lstm_units": [16, 16], "activation": "tanh", "dropout": 0.3, "dense_units": 16},
     "train": {
         "epochs": 3, "batch_size": 16, "optimizer": "sgd", "learning_rate": 0.02, "warmup": 0.1,
-        "decay": 0.3, "precision": "bfloat16", "seed": 1,
+        "decay": 0.3, "ema": 0.9, "precision": "bfloat16", "seed": 1,
     },
     "augment": {"shift": 1, "rotation": 5, "shear": 5, "scale": 0.1, "elastic": 1},
 }  # fmt: skip

@@ -48,7 +48,8 @@ SAME = {
     **dict.fromkeys(
         [
             "AddV2", "ArgMax", "AssignAddVariableOp", "AssignSubVariableOp", "Cast", "Equal", "Floor", "GreaterEqual",
-            "Max", "Maximum", "Minimum", "Mul", "Neg", "RealDiv", "Relu", "ReluGrad", "Sqrt", "Square", "Sub",
+            "Max", "Maximum", "Minimum", "Mul", "Neg", "NotEqual", "RealDiv", "Relu", "ReluGrad", "Sqrt", "Square",
+            "Sub",
         ],
         EXACT,
     ),
@@ -97,8 +98,8 @@ def steps_of(**changes: object) -> train.Steps:
 
 @pytest.fixture(scope="module")
 def steps() -> train.Steps:
-    """The default network's training with augmentation, traced."""
-    return steps_of(**AUGMENT)
+    """The default network's training with augmentation and the moving average of the weights, traced."""
+    return steps_of(**AUGMENT, train__ema=0.9)
 
 
 def nodes_of(definition: Any) -> Iterator[Any]:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages import archive, dataset, model, prepare
 from stages import history as of_epochs
-from stages import model, prepare
 from stages import train as stage
 from stages.checkpoint import Checkpoint
 from stages.dataset import Dataset
@@ -14,7 +14,7 @@ from stages.errors import InputError
 from stages.history import Epoch
 from stages.params import Params
 from stages.runtime import tf
-from stages.train import Trapezoid, batches, make_optimizer, trace, train
+from stages.train import Trapezoid, averaged, batches, make_optimizer, trace, train
 from tests.images import random_digits
 from tests.parameters import DIVERGING, SMALL, make_params, write_params
 
@@ -128,17 +128,49 @@ def test_the_history_of_each_epoch_is_written_as_soon_as_it_is_over(
     assert written == [[1], [1, 2]]
 
 
+# The moving average of the weights
+
+
+def test_the_average_takes_a_share_of_the_weights_after_each_step() -> None:
+    images, params = random_digits(100), small(train__batch_size=32, train__ema=0.75)
+    network = model.build(params.model, seed=0)
+    optimizer = make_optimizer(network, params.train, images=len(images))
+    steps = trace(network, optimizer, params, images=len(images))
+    expected: list[Any] = []
+    for batch in batches(images, params.train, params.augment):
+        steps.learn(*batch)
+        weights = network.get_weights()
+        share = np.float32(0.25 if expected else 1)
+        expected = [(1 - share) * a + share * b for a, b in zip(expected or weights, weights, strict=True)]
+    with averaged(network, optimizer):
+        for found, average in zip(network.get_weights(), expected, strict=True):
+            np.testing.assert_array_equal(found, average)
+    for found, last in zip(network.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(found, last)
+
+
+def test_the_saved_model_is_the_average_that_validation_measured(in_empty_folder: Path) -> None:
+    write_params(in_empty_folder, **SMALL, train__ema=0.99)
+    prepare.main()
+    stage.main()
+    validation = dataset.load(dataset.VALIDATION)
+    probabilities = archive.load().predict(validation.images, verbose=0)
+    loss = -np.log(probabilities[np.arange(len(validation)), validation.labels]).mean()
+    assert of_epochs.load()["validation_loss"].tolist()[-1] == pytest.approx(loss, 1e-5)
+
+
 # Continuing
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.parametrize(("optimizer", "ema"), [("adam", 0.9), ("muon", 0)])
 def test_an_interrupted_training_ends_with_the_bits_of_one_that_was_not(
-    optimizer: str, in_empty_folder: Path, capsys: pytest.CaptureFixture[str]
+    optimizer: str, ema: float, in_empty_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = random_digits(70)  # the last batch of an epoch is not full
     params = small(
-        train__epochs=4, train__batch_size=32, train__optimizer=optimizer, augment__shift=2, augment__elastic=1
-    )
+        train__epochs=4, train__batch_size=32, train__optimizer=optimizer, train__ema=ema,
+        augment__shift=2, augment__elastic=1,
+    )  # fmt: skip
     expected_history, expected = trained(params, images)
     history: list[Epoch] = []
     for interrupted_after in (1, 3, None):
