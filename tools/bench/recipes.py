@@ -45,11 +45,12 @@ RECIPES: Mapping[str, Sequence[str]] = {
     ),
     "best": (
         "prepare.validation_size=0",
-        "train.epochs=60",
+        "train.epochs=40",
         "train.batch_size=128",
         "train.optimizer=muon",
         "train.learning_rate=0.002",
         "train.decay=0.9",
+        "train.ema=0.9995",
         "train.precision=bfloat16",
         "augment.shift=2",
         "augment.rotation=12",
