@@ -225,6 +225,21 @@ def test_a_total_adds_in_order(columns: int) -> None:
     np.testing.assert_array_equal(np.asarray(arithmetic.total(tf.constant(values))), expected)
 
 
+@on_x86_64
+def test_tiny_numbers_are_zero_in_every_thread() -> None:
+    tiny = tf.constant(np.full((ROWS, COLUMNS), 1e-30, np.float32))
+
+    def smaller(values: Any) -> Any:
+        return values * 1e-10
+
+    inner = tf.function(smaller, autograph=False)
+    several = tf.function(lambda values: [*map(inner, tf.split(values, 2)), smaller(values)], autograph=False)
+    stream = tf.data.Dataset.range(2).map(lambda _: smaller(tiny)).prefetch(2)
+    products = tf.matmul(tiny, tf.fill((COLUMNS, COLUMNS), 1e-10))
+    for result in (smaller(tiny), *(part for _ in range(20) for part in several(tiny)), *stream, products):
+        np.testing.assert_array_equal(np.asarray(result), 0)
+
+
 # The check
 
 
