@@ -11,7 +11,6 @@ from stages import history
 from stages.errors import InputError
 from tests.clones import Clone, error_of
 from tests.parameters import make_params
-from tools.runs.revision import Revision
 from tools.runs.run import flat
 from tools.sweep import remote
 from tools.sweep.candidates import with_changes
@@ -35,7 +34,7 @@ def make_sweep(**values: Any) -> Sweep:
 
 def experiment(**changes: Any) -> Experiment:
     values = with_changes(BASE, {name.replace("__", "."): value for name, value in changes.items()})
-    return Experiment(Revision("rate", "a" * 40, ""), flat(values.model_dump()), [ROW])
+    return Experiment("rate-0-s0", "a" * 40, flat(values.model_dump()), {}, [ROW])
 
 
 def test_experiments_on_the_remote_are_done_whoever_ran_them() -> None:

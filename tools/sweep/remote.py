@@ -3,7 +3,7 @@
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,8 +106,10 @@ def author() -> dict[str, str]:
 class Experiment(NamedTuple):
     """An experiment on the remote."""
 
-    revision: Revision
+    name: str
+    commit: str
     params: dict[str, Any]  # that the stages ran with, by section.name
+    hashes: Mapping[str, str]  # the MD5 of every output, by its path
     history: list[dict[str, float]]
 
 
@@ -130,9 +132,9 @@ def experiments(sweep: str, commit: str) -> dict[Key, Experiment]:
     found: dict[Key, Experiment] = {}
     for key, sha in there.items():
         revision = Revision(name_of(sweep, key), sha, str(ROOT))
-        params = flat(read_lock(revision).params)
+        lock = read_lock(revision)
         rows: Any = read(revision, history.PATH, history.parse).to_dict("records")
-        found[key] = Experiment(revision, params, rows)
+        found[key] = Experiment(revision.name, sha, flat(lock.params), lock.hashes, rows)
     return found
 
 
@@ -158,7 +160,7 @@ def pull(experiments: Sequence[Experiment]) -> None:
         # At another commit DVC would look for a storage with a relative path at the root of the file system.
         here = {"remote": {STORAGE: dict(repo.config["remote"].get(STORAGE, {}))}}
         try:
-            repo.fetch(revs=[experiment.revision.commit for experiment in experiments], config=here)
+            repo.fetch(revs=[experiment.commit for experiment in experiments], config=here)
         except DownloadError as error:
             raise InputError(
                 f"{error.amount:,} files of the experiments are not pulled from the storage; run the same command again"
@@ -166,10 +168,10 @@ def pull(experiments: Sequence[Experiment]) -> None:
         outs = [Path(out.fs_path).relative_to(repo.root_dir).as_posix() for out in repo.index.outs if out.use_cache]
         exists = repo.cache.local.exists
         missing: dict[str, list[str]] = {}  # by experiment; DVC only warns of them, by their MD5
-        for revision in (experiment.revision for experiment in experiments):
-            hashes = read_lock(revision).hashes
+        for experiment in experiments:
+            hashes = experiment.hashes
             if lost := [out for out in outs if out in hashes and not exists(hashes[out])]:
-                missing[revision.name] = lost
+                missing[experiment.name] = lost
     if missing:
         files = ", ".join(f"{file} of {name}" for name, files in missing.items() for file in files)
         raise InputError(
