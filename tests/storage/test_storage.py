@@ -126,6 +126,13 @@ def test_keys_are_kept_outside_of_git_and_go_with_their_storage(
         assert repo.config["remote"]["storage"]["verify"] is True
 
 
+def test_nobody_else_can_read_the_keys_while_they_are_written(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = workspace / ".dvc/config.local"
+    monkeypatch.setattr(configure, "keys", lambda: {"access_key_id": oct(local.stat().st_mode)[-3:]})
+    configure.configure("s3://bucket/path", None)
+    assert "access_key_id = 600\n" in local.read_text()
+
+
 def test_config_local_is_not_in_git() -> None:
     assert Clone(ROOT).run("git", "check-ignore", ".dvc/config.local")
 

@@ -66,6 +66,8 @@ def configure(url: str, endpoint: str | None) -> None:
             earlier = config["remote"].get(NAME, {}).get("url", "")
             config["remote"][NAME] = settings
             config["core"]["remote"] = NAME
+        LOCAL.touch(mode=0o600)
+        LOCAL.chmod(0o600)  # before it holds keys
         with both.edit("local") as config:
             own = config["remote"].pop(NAME, {})
             if scheme(own.pop("url", earlier)) != scheme(url):
@@ -73,7 +75,6 @@ def configure(url: str, endpoint: str | None) -> None:
             if scheme(url) == "s3":
                 own |= keys()
             config["remote"][NAME] = own
-    LOCAL.chmod(0o600)
 
 
 def scheme(url: str) -> str:
