@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_fscore_support
 
-from stages import archive, confusion, dataset, figures, history, metrics, predictions, report
+from stages import archive, arithmetic, confusion, dataset, figures, history, metrics, predictions, report
 from stages.dataset import CLASSES, Dataset, Named
 from stages.errors import RESTORE, interrupted_at_once, one_line_errors, remedied
 from stages.model import Predictor
@@ -22,9 +22,12 @@ def main() -> None:
     train, validation, test = (dataset.load(path) for path in (dataset.TRAIN, dataset.VALIDATION, dataset.TEST))
     own_test = dataset.load_named()
     size = Size(parameters=network.count_params(), bytes=archive.PATH.stat().st_size)
+    predict = Predictor(network)
+    if fault := arithmetic.fault([predict.traced.graph]):
+        print(f"the bits of this evaluation are those of this kind of processor: {fault}")
 
     with remedied(RESTORE):
-        result = evaluate(Predictor(network), train, validation, test, own_test, size=size)
+        result = evaluate(predict, train, validation, test, own_test, size=size)
 
     report.save(result.report)
     predictions.save(result.predictions)

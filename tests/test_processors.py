@@ -113,7 +113,7 @@ def test_processor_cores_and_shell_decide_about_no_byte(
     assert {name for name in {*expected, *found} if found.get(name) != expected.get(name)} == set()
 
 
-def test_without_fused_multiply_adds_training_says_so_and_goes_on(prepared: Path) -> None:
+def test_without_fused_multiply_adds_each_stage_says_so_and_goes_on(prepared: Path) -> None:
     folder = fresh(prepared, "AVX", model__lstm_units=[16])
     printed = run(folder, "train", cap="AVX")
     first, *others = printed.splitlines()
@@ -124,6 +124,10 @@ def test_without_fused_multiply_adds_training_says_so_and_goes_on(prepared: Path
     fault = first.partition(": ")[2]
     assert recorded.items() >= ({"bits": f"of this kind of processor: {fault}"} | environment.processor()).items()
     assert (folder / archive.PATH).exists()
+    first, *others = run(folder, "evaluate", cap="AVX").splitlines()
+    said = "the bits of this evaluation are those of this kind of processor: TensorFlow's product (48, "
+    assert first.startswith(said)
+    assert [line.partition(":")[0].split()[:2] for line in others] == [["test", "accuracy"]]
 
 
 # The comparison of `make test-processors`
