@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from stages.errors import InputError
+from stages.params import load_params
 from tests.parameters import make_params
 from tools import ROOT
+from tools.runs.run import flat
 from tools.sweep import record, table
 from tools.sweep.record import Key, Outcome
+from tools.sweep.remote import Experiment
 from tools.sweep.specification import Grid, Sweep
 
 pytest.importorskip("ray")  # `make test-sweep` installs it
@@ -51,15 +54,17 @@ def test_early_stopping_compares_with_trials_that_ended_before() -> None:
     assert decision(ended(0.9, ""), ended(0.9, "")) == "CONTINUE", "both will run again"
 
 
-@pytest.mark.parametrize(("state", "code"), [("failed", None), ("", 1)])
-def test_the_exit_code_is_1_if_a_trial_was_not_run(
-    state: str, code: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("not_run", [0, 1])
+@pytest.mark.parametrize("finished", [0, 1])
+def test_the_exit_code_is_1_if_a_trial_was_not_run_or_none_finished(
+    not_run: int, finished: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tools.sweep import sweep  # noqa: PLC0415
 
     def run(_: Sweep, __: object, outcomes: MutableMapping[Key, Outcome], ___: Path) -> None:
-        for seed in range(5):
-            outcomes[0, seed] = Outcome.model_validate({"ended": state if seed == 3 else "failed", "changes": {}})
+        for seed in range(finished, 5):
+            state = "failed" if seed < 5 - not_run else ""
+            outcomes[0, seed] = Outcome.model_validate({"ended": state, "changes": {}})
 
     for module in (record, table):
         monkeypatch.setattr(module, "FOLDER", tmp_path)
@@ -67,17 +72,20 @@ def test_the_exit_code_is_1_if_a_trial_was_not_run(
     monkeypatch.setattr(sweep, "cluster", lambda _: nullcontext())
     monkeypatch.setattr(sweep, "run", run)
     monkeypatch.setattr("ray.nodes", lambda: [node(1, 2)])
-    monkeypatch.setattr("tools.sweep.remote.experiments", lambda *_: {})
+    params = flat(load_params(ROOT / "params.yaml").model_dump())
+    done = Experiment("seeds-0-0", "b" * 40, params, {}, ended(0.9).history)
+    monkeypatch.setattr("tools.sweep.remote.experiments", lambda *_: {(0, 0): done} if finished else {})
+    monkeypatch.setattr("tools.sweep.remote.pull", lambda _: None)
     monkeypatch.setattr("sys.argv", ["sweep", str(ROOT / "sweeps/seeds.yaml")])
     monkeypatch.chdir(ROOT)
-    if code is None:
+    if finished and not not_run:
         sweep.main()
     else:
         with pytest.raises(SystemExit) as ends:
             sweep.main()
-        assert ends.value.code == code
+        assert ends.value.code == 1
     printed = capsys.readouterr().out
-    assert ("1 not run: run the same command again" in printed) == (code == 1)
+    assert ("1 not run: run the same command again" in printed) == bool(not_run)
     assert (tmp_path / "seeds.html").as_uri() in printed
 
 

@@ -1,7 +1,7 @@
 """Run a sweep: many trainings on this machine or on a Ray cluster, each an experiment of DVC: `make sweep`.
 
-The exit code is 1 if a trial was not run, since the storage or the git remote was lost for long, or if the storage lost
-files of an experiment.
+The exit code is 1 if no trial finished, if a trial was not run, since the storage or the git remote was lost for long,
+or if the storage lost files of an experiment.
 """
 
 import logging
@@ -63,7 +63,7 @@ def main() -> None:
     print(page.write(name, sweep, job.commit, outcomes).as_uri())
     if finished:
         remote.pull(list(finished.values()))
-    if plan.is_left(sweep, outcomes):
+    if plan.is_left(sweep, outcomes) or not finished:
         sys.exit(1)
 
 
