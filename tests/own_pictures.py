@@ -31,8 +31,8 @@ COUNT = 1_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=COUNT)
+    parser.add_argument("folder", type=Path, help="where to write them, in folders 0 to 9")
+    parser.add_argument("--count", type=int, default=COUNT, help=f"pictures (default: {COUNT})")
     arguments = parser.parse_args()
     for number, (digit, picture) in enumerate(draw_all(arguments.count)):
         path = arguments.folder / str(digit) / f"{number:04}.{'jpg' if number % 2 else 'png'}"

@@ -318,7 +318,7 @@ def as_image(grey: Grey) -> Image.Image:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Read pictures such as people take with the workspace's model.")
-    parser.add_argument("--validation", action="store_true", help="of validation images, which the constants suit")
+    parser.add_argument("--validation", action="store_true", help="draw them from validation images")
     parser.add_argument("--count", type=int, default=COUNT, help=f"pictures of each kind (default: {COUNT})")
     arguments = parser.parse_args()
 

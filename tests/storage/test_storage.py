@@ -289,8 +289,13 @@ def test_each_kind_of_storage_gives_the_same_answers(
 
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # of DVC
 def test_repair_reads_many_at_once_and_replaces_a_content_once(
-    stranger: Clone, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stranger: Clone,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sys, "argv", ["repair"])
     (stranger.folder / "own").mkdir()
     for number in range(6):
         (stranger.folder / f"own/{number}.png").write_text(f"picture {number // 2}")  # each twice

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stages.errors import InputError, one_line_errors
 from stages.files import replacing
+from tools import make_parser
 
 FOLDER = "mnist-lstm"  # in the git directory that all work trees of a clone share
 CALL = f'"$(git rev-parse --git-common-dir)/{FOLDER}/pre-push" "$@"'
@@ -47,6 +48,7 @@ test -z "$(git ls-files -- {environment})" || {{
 
 
 def main() -> None:
+    make_parser(__doc__).parse_args()
     changed = [*move_from_tracked_hooks(), *install_files(), *configure_drivers(), *install_hook()]
     print("\n".join(changed or ["nothing to do"]))
 

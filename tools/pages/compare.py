@@ -25,7 +25,9 @@ OF_COMMITS = re.compile(r"compare-[0-9a-f]{10}-[0-9a-f]{10}\.html")
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("revisions", nargs="*", metavar="revision", help="one or two to compare (default: HEAD)")
+    parser.add_argument(
+        "revisions", nargs="*", metavar="revision", help="one or two; one is compared with the run here (default: HEAD)"
+    )
     parser.add_argument("--markdown", action="store_true", help="print Markdown for a pull request, and write no page")
     parser.add_argument("--pictures", metavar="URL", help="address of committed files, up to the commit, for links")
     arguments = parser.parse_args()

@@ -18,7 +18,7 @@ import requests
 
 from stages.errors import InputError, one_line_errors
 from stages.files import replacing
-from tools import ROOT
+from tools import ROOT, make_parser
 
 DESIGN = ROOT / "tools/pages/plots_page.html"
 PAGE = ROOT / ".dvc/plots_page.html"
@@ -98,6 +98,7 @@ PACKAGES = (
 
 
 def main() -> None:
+    make_parser(__doc__).parse_args()
     registry = os.environ.get("npm_config_registry", REGISTRY)  # noqa: SIM112 - as npm spells it
     vega = "\n".join(script(package, fetch(package, registry)) for package in PACKAGES)
     with replacing(PAGE) as temporary:

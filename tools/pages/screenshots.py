@@ -8,6 +8,7 @@ from playwright.sync_api import ViewportSize, sync_playwright
 
 from stages.errors import InputError, one_line_errors
 from stages.files import replacing
+from tools import make_parser
 from tools.pages.report import REPORT
 
 PICTURES = Path("docs")
@@ -17,6 +18,7 @@ SIZE = ViewportSize(width=1280, height=1240)
 
 
 def main() -> None:
+    make_parser(__doc__).parse_args()
     subprocess.run(["dvc", "plots", "show"], check=True)
     subprocess.run(["python", "-m", "tools.pages.report", "HEAD"], check=True)
     take(

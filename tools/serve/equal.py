@@ -9,6 +9,7 @@ from stages import archive, dataset
 from stages.errors import InputError, interrupted_at_once, one_line_errors
 from stages.metrics import Probabilities
 from stages.pictures import cores
+from tools import make_parser
 from tools.serve import source
 from tools.serve.inference import Images, make_predictor
 
@@ -16,6 +17,7 @@ TOLERANCE = 1e-5  # of a probability
 
 
 def main() -> None:
+    make_parser(__doc__).parse_args()
     ours = source.workspace()
     images = dataset.load(dataset.TEST).images
     print(compare(make_predictor(ours.content, ours.name, workers=cores())(images), by_keras(images)))

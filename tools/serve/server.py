@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--model", help="lstm@prod, lstm@v1.2.0 or another revision (default: the workspace's model)")
     parser.add_argument("--host", default=HOST, help=f"address to listen at (default: {HOST}, this machine alone)")
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}; 0 is any that is free")
-    parser.add_argument("--collect", metavar="FOLDER", help="save pictures that people name as a digit")
+    parser.add_argument("--collect", metavar="FOLDER", help="save the pictures that people label, in this folder")
     arguments = parser.parse_args()
     for option in ("model", "collect"):
         if getattr(arguments, option) == "":

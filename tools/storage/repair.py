@@ -15,11 +15,13 @@ from dvc_data.hashfile.hash import hash_file
 from dvc_objects.executors import ThreadPoolExecutor
 
 from stages.errors import one_line_errors
+from tools import make_parser
 from tools.runs.revision import git_errors
 from tools.storage.store import Stored, files, open_storage, storage_errors
 
 
 def main() -> None:
+    make_parser(__doc__).parse_args()
     with git_errors(Path.cwd()), Repo() as repo:
         storage, cache = open_storage(repo), repo.cache.local
         wanted = files(repo, storage, "HEAD")
