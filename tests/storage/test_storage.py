@@ -225,6 +225,27 @@ def files_server(tmp_path: Path) -> Iterator[str]:
     assert all(Files.in_time), "many are asked for at once"
 
 
+class Refusing(SimpleHTTPRequestHandler):
+    """Gives nobody a file, whether it has the file or not."""
+
+    def do_GET(self) -> None:
+        self.send_error(403)
+
+    def do_HEAD(self) -> None:
+        self.send_error(403)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def refusing_server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.fixture
 def bucket(tmp_path: Path) -> Iterator[str]:
     """DVC's settings of a bucket."""
@@ -285,6 +306,27 @@ def test_each_kind_of_storage_gives_the_same_answers(
 
         monkeypatch.setattr(type(storage), "oids_exist", refuse)  # as for keys without the right to list
         assert found() == expected
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # of DVC
+def test_a_server_that_gives_no_answer_has_not_lost_the_files(
+    stranger: Clone, refusing_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["repair"])
+    (stranger.folder / "one").write_text("one")
+    with Repo() as repo:
+        repo.add(["one"])
+    stranger.commit("One")
+    local = stranger.folder / ".dvc/config.local"
+    local.write_text(f"['remote \"storage\"']\nurl = {refusing_server}\n")
+    refused = f"^the storage cannot be reached or used: 403, message='Forbidden', url='{refusing_server}/"
+    with Repo() as repo, pytest.raises(InputError, match=refused):
+        store.unavailable(repo)
+    with pytest.raises(InputError, match=refused):
+        repair.main()
+    local.write_text("['remote \"storage\"']\nurl = http://127.0.0.1:1\n")
+    with Repo() as repo, pytest.raises(InputError, match="cannot be reached or used: Cannot connect to host 127"):
+        store.unavailable(repo)
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # of DVC

@@ -17,7 +17,7 @@ from dvc_objects.executors import ThreadPoolExecutor
 from stages.errors import one_line_errors
 from tools import make_parser
 from tools.runs.revision import git_errors
-from tools.storage.store import Stored, files, open_storage, storage_errors
+from tools.storage.store import Stored, files, http_fault, open_storage, storage_errors
 
 
 def main() -> None:
@@ -57,7 +57,9 @@ def state(store: Any, md5: str) -> str:
     with storage_errors():
         try:
             _, found = hash_file(store.oid_to_path(md5), store.fs, "md5")
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if fault := http_fault(store, error):
+                raise fault from None
             return "missing"
     return "whole" if found.value == md5.removesuffix(".dir") else "damaged"
 

@@ -139,6 +139,8 @@ def sizes_of(storage: Any, wanted: Iterable[Stored]) -> dict[str, int | OSError 
         names = sorted(asked)
         infos = storage.fs.info([storage.oid_to_path(name) for name in names], return_exceptions=True)
         for name, info in zip(names, infos, strict=True):
+            if isinstance(info, FileNotFoundError) and (fault := http_fault(storage, info)):
+                raise fault
             if isinstance(info, FileNotFoundError | PermissionError):
                 sizes[name] = info
             elif isinstance(info, Exception):
@@ -146,6 +148,13 @@ def sizes_of(storage: Any, wanted: Iterable[Stored]) -> dict[str, int | OSError 
             else:
                 sizes[name] = info["size"]
     return sizes
+
+
+def http_fault(store: Any, error: FileNotFoundError) -> BaseException | None:
+    """Return why an HTTP server did not say whether it has a file. fsspec takes each such reason for a missing file."""
+    if store.fs.protocol not in {"http", "https"} or getattr(error.__cause__, "status", None) in {404, 410}:
+        return None
+    return error.__cause__
 
 
 def note_folder(storage: Any) -> bool:
