@@ -241,6 +241,7 @@ def test_a_site_whose_dns_names_this_machine_is_refused(client: Client, picture:
     [
         ("example.org:8000", "127.0.0.1", 8000, True),
         ("example.org:8000", "::1", 8000, True),
+        ("example.org:8000", "::ffff:127.0.0.1", 8000, True),  # with HOST=::
         ("localhost.example.org:8000", "127.0.0.1", 8000, True),
         ("example.org", "127.0.0.1", 80, True),
         ("example.org", "127.0.0.1", 8000, False),  # of a proxy

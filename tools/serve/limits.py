@@ -150,7 +150,9 @@ def is_rebound(host: SplitResult, address: str, port: int) -> bool:
     """Tell whether a page of another site reached this machine because the DNS of that site named it.
 
     Such a page has a name of its own and the port of the server. A proxy on this machine sends its own port or none.
+    A server that listens with IPv6 has ::ffff:127.0.0.1 for a connection with IPv4.
     """
+    address = address.removeprefix("::ffff:")
     if host.hostname is None or (host.port or 80) != port or not ip_address(address).is_loopback:
         return False
     try:
