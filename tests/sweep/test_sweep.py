@@ -74,8 +74,12 @@ def test_the_exit_code_is_1_if_a_trial_was_not_run_or_none_finished(
     monkeypatch.setattr("ray.nodes", lambda: [node(1, 2)])
     params = flat(load_params(ROOT / "params.yaml").model_dump())
     done = Experiment("seeds-0-0", "b" * 40, params, {}, ended(0.9).history)
-    monkeypatch.setattr("tools.sweep.remote.experiments", lambda *_: {(0, 0): done} if finished else {})
-    monkeypatch.setattr("tools.sweep.remote.pull", lambda _: None)
+    of_a_larger_sweep = {(0, 5): done}
+    monkeypatch.setattr(
+        "tools.sweep.remote.experiments", lambda *_: of_a_larger_sweep | ({(0, 0): done} if finished else {})
+    )
+    pulled: list[Experiment] = []
+    monkeypatch.setattr("tools.sweep.remote.pull", pulled.extend)
     monkeypatch.setattr("sys.argv", ["sweep", str(ROOT / "sweeps/seeds.yaml")])
     monkeypatch.chdir(ROOT)
     if finished and not not_run:
@@ -87,6 +91,7 @@ def test_the_exit_code_is_1_if_a_trial_was_not_run_or_none_finished(
     printed = capsys.readouterr().out
     assert ("1 not run: run the same command again" in printed) == bool(not_run)
     assert (tmp_path / "seeds.html").as_uri() in printed
+    assert pulled == [done] * finished
 
 
 def node(cpus: int, memory: float, *, is_alive: bool = True) -> dict[str, object]:

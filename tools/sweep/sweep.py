@@ -61,9 +61,10 @@ def main() -> None:
     outcomes = plan.merged(name, sweep, base, outcomes, finished)
     print(table.write(name, sweep, job.commit, outcomes))
     print(page.write(name, sweep, job.commit, outcomes).as_uri())
-    if finished:
-        remote.pull(list(finished.values()))
-    if plan.is_left(sweep, outcomes) or not finished:
+    ours = [experiment for key, experiment in finished.items() if key in outcomes]  # not of a larger sweep of this name
+    if ours:
+        remote.pull(ours)
+    if plan.is_left(sweep, outcomes) or not ours:
         sys.exit(1)
 
 
