@@ -30,6 +30,8 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 1, in m
         (f"error: [Errno 28] No space left\n{STAGE} 1\n", "LostError", "[Errno 28] No space left"),
         (f"{TRACEBACK}tf.Error: a.npz; No space left on device\n{STAGE} 1\n", "LostError", f"{STAGE[7:]} 1"),
         (f"{TRACEBACK}MemoryError\n{STAGE} 1\n", "LostError", f"{STAGE[7:]} 1"),
+        (f"{TRACEBACK}numpy._core._exceptions._ArrayMemoryError: 1 GiB\n{STAGE} 1\n", "LostError", f"{STAGE[7:]} 1"),
+        (f"{TRACEBACK}ConnectionResetError: [Errno 104] Reset\n{STAGE} 1\n", "LostError", f"{STAGE[7:]} 1"),
         (f"{TRACEBACK}ModuleNotFoundError: No module named 'x'\n{STAGE} 1\n", "LostError", f"{STAGE[7:]} 1"),
         (f"{TRACEBACK}tf.errors.ResourceExhaustedError: OOM\n{STAGE} 1\n", "LostError", f"{STAGE[7:]} 1"),
         (f"{TRACEBACK}KeyboardInterrupt\n{STAGE} 130\n", "LostError", f"{STAGE[7:]} 130"),

@@ -1,5 +1,6 @@
 """A trial as Ray runs it on a node: `dvc exp run` in a working copy of its own, and the push of its experiment."""
 
+import builtins
 import configparser
 import errno
 import json
@@ -51,10 +52,11 @@ FINAL = ("training diverged", "params.yaml:")
 STAGE_FAILED = re.compile(r"^ERROR: (failed to reproduce .*, exited with (\d+))$", re.MULTILINE)
 TRACEBACK = "Traceback (most recent call last):\n"
 # Exceptions that the node may have caused. Another node may have the memory, the package or the file.
-OF_A_NODE = (
-    "ImportError", "MemoryError", "ModuleNotFoundError", "OSError", "FileNotFoundError", "PermissionError",
-    "ResourceExhaustedError",
-)  # fmt: skip
+OF_A_NODE = {"ResourceExhaustedError", "URLError", "_ArrayMemoryError"} | {
+    name
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, ImportError | MemoryError | OSError)
+}
 DISK_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 POLL = 0.2  # seconds between two looks at a running training
 
