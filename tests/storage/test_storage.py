@@ -1,3 +1,4 @@
+import shutil
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -327,6 +328,23 @@ def test_a_server_that_gives_no_answer_has_not_lost_the_files(
     local.write_text("['remote \"storage\"']\nurl = http://127.0.0.1:1\n")
     with Repo() as repo, pytest.raises(InputError, match="cannot be reached or used: Cannot connect to host 127"):
         store.unavailable(repo)
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # of DVC
+def test_a_damaged_list_of_a_folder_is_named_by_a_clone_without_the_folder(stranger: Clone, tmp_path: Path) -> None:
+    (stranger.folder / "own").mkdir()
+    (stranger.folder / "own/1.png").write_text("picture")
+    (stranger.folder / ".dvc/config.local").write_text(f"['remote \"storage\"']\nurl = {tmp_path}/shared\n")
+    with Repo() as repo:
+        repo.add(["own"])
+        stranger.commit("Pictures")
+        repo.push()
+    (listed,) = (tmp_path / "shared").rglob("*.dir")
+    listed.unlink()
+    listed.write_text("[")
+    shutil.rmtree(stranger.folder / ".dvc/cache")
+    with Repo() as repo:
+        assert store.unavailable(repo) == ["own: damaged in the storage; run `make repair` in a clone that has it"]
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # of DVC

@@ -61,6 +61,7 @@ class Stored(NamedTuple):
     md5: str
     size: int | None  # where dvc.lock says it
     folder: str | None = None  # md5 of the list that the file is named in
+    damaged: bool = False  # a list that cannot be read
 
 
 def files(repo: Repo, storage: Any, rev: str) -> list[Stored]:
@@ -75,19 +76,21 @@ def files(repo: Repo, storage: Any, rev: str) -> list[Stored]:
             if not out.hash_info.isdir:
                 found.append(Stored(path, md5, out.meta.size))
                 continue
-            found.append(Stored(path, md5, None))
             listed = out.get_obj() or _list_of_folder(storage, out.hash_info)
-            found += [Stored(printable("/".join((path, *parts))), of.value, None, md5) for parts, _, of in listed]
+            found.append(Stored(path, md5, None, damaged=listed is None))
+            found += [Stored(printable("/".join((path, *parts))), of.value, None, md5) for parts, _, of in listed or ()]
     return found
 
 
-def _list_of_folder(storage: Any, md5: Any) -> Iterable[Any]:
-    """Read a folder's list of files from the storage; nothing if the list is missing or damaged."""
+def _list_of_folder(storage: Any, md5: Any) -> Iterable[Any] | None:
+    """Read a folder's list of files from the storage; nothing if it is missing, and None if it is damaged."""
     with storage_errors():
         try:
             return Tree.load(storage, md5)
-        except (FileNotFoundError, ObjectFormatError):
+        except FileNotFoundError:
             return ()
+        except ObjectFormatError:
+            return None
 
 
 def unavailable(repo: Repo, rev: str = "HEAD", push: str = "dvc push") -> list[str]:
@@ -109,6 +112,8 @@ def unavailable(repo: Repo, rev: str = "HEAD", push: str = "dvc push") -> list[s
             case PermissionError() as error:
                 place = storage.oid_to_path(file.md5)
                 found.append(f"{file.path}: the storage refuses {place}: {error}; ask who runs it; {CREDENTIALS}")
+            case _ if file.damaged:
+                found.append(f"{file.path}: damaged in the storage; run `make repair` in a clone that has it")
             case size if None not in {size, file.size} and size != file.size:
                 found.append(
                     f"{file.path}: damaged in the storage, {size} bytes instead of {file.size}; "
