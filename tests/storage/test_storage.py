@@ -55,12 +55,19 @@ def test_a_folder_is_tried_out_and_written_for_every_clone(
     assert [path for path in (workspace.parent / "shared").rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize("own", ["url = /dev/null/earlier", "url = s3://bucket/path\n    access_key_id = me"])
-def test_a_url_of_this_clone_alone_gives_way(own: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path(".dvc/config.local").write_text(f"['remote \"storage\"']\n    {own}\n")
+@pytest.mark.parametrize(
+    "own",
+    [
+        "['remote \"storage\"']\n    url = /dev/null/earlier",
+        "['remote \"storage\"']\n    url = s3://bucket/path\n    access_key_id = me",
+        "[core]\n    remote = mine\n['remote \"mine\"']\n    url = /dev/null/mine",
+    ],
+)
+def test_a_storage_of_this_clone_alone_gives_way(own: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".dvc/config.local").write_text(f"{own}\n")
     switch(monkeypatch, "../shared")
     with Repo() as repo:
-        assert repo.config["remote"]["storage"]["url"] == str(workspace.parent / "shared")
+        assert store.open_storage(repo).path == str(workspace.parent / "shared/files/md5")
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ def restored_on_failure(*paths: Path) -> Iterator[None]:
 def configure(url: str, endpoint: str | None) -> None:
     """Write the storage to .dvc/config and, for S3, the keys of the environment to .dvc/config.local.
 
-    Settings of an earlier storage of another kind are removed. A URL of this clone alone would hide the new one, so it
-    is removed too.
+    Settings of an earlier storage of another kind are removed. A URL or another storage of this clone alone would hide
+    the new one, so it is removed too.
     """
     settings = {"url": url, "verify": "true"} | ({"endpointurl": endpoint} if endpoint else {})
     with storage_errors():
@@ -69,6 +69,7 @@ def configure(url: str, endpoint: str | None) -> None:
         LOCAL.touch(mode=0o600)
         LOCAL.chmod(0o600)  # before it holds keys
         with both.edit("local") as config:
+            config["core"].pop("remote", None)
             own = config["remote"].pop(NAME, {})
             if scheme(own.pop("url", earlier)) != scheme(url):
                 own = {}
