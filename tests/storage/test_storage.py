@@ -204,6 +204,11 @@ def test_outside_of_a_repository_repair_says_so(tmp_path: Path) -> None:
 # What each kind of storage tells
 
 
+def test_an_error_without_a_message_is_named() -> None:
+    with pytest.raises(InputError, match="or used: TimeoutError"), store.storage_errors():
+        raise TimeoutError  # as of a server that does not answer
+
+
 class Files(SimpleHTTPRequestHandler):
     """Answers the first question only when a second is asked."""
 

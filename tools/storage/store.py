@@ -51,7 +51,7 @@ def storage_errors() -> Iterator[None]:
             raise InputError(f"the storage needs the package {package[0]}: {install}") from error
         if "credentials" in str(error):
             raise InputError(f"the storage refuses: {error}; {CREDENTIALS}") from error
-        raise InputError(f"the storage cannot be reached or used: {error}") from error
+        raise InputError(f"the storage cannot be reached or used: {str(error) or type(error).__name__}") from error
 
 
 class Stored(NamedTuple):
