@@ -251,6 +251,34 @@ class Refusing(SimpleHTTPRequestHandler):
         pass
 
 
+class Uploads(SimpleHTTPRequestHandler):
+    """Takes files, and removes none."""
+
+    def do_POST(self) -> None:
+        content = b""
+        while size := int(self.rfile.readline(), 16):  # of a chunk
+            content += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        place = Path(self.translate_path(self.path))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+        self.send_response(201)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def uploads_server(tmp_path: Path) -> Iterator[str]:
+    """The address of a server that keeps files in `uploads`."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Uploads, directory=tmp_path / "uploads")) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.fixture
 def refusing_server() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
@@ -319,6 +347,22 @@ def test_each_kind_of_storage_gives_the_same_answers(
 
         monkeypatch.setattr(type(storage), "oids_exist", refuse)  # as for keys without the right to list
         assert found() == expected
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # of DVC
+def test_a_server_that_removes_nothing_can_be_set(
+    stranger: Clone, uploads_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch(monkeypatch, uploads_server)
+    (stranger.folder / "one").write_text("one")
+    with Repo() as repo:
+        repo.add(["one"])
+        stranger.commit("One")
+        repo.push()
+        (out,) = repo.index.outs
+        md5 = out.hash_info.value
+    place = tmp_path / "uploads/files/md5" / md5[:2] / md5[2:]
+    assert place.read_text() == "one"
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # of DVC
