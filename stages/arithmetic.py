@@ -3,19 +3,20 @@
 Products. Each element of a float32 product is one chain of fused multiply-adds in the order of the inner index,
 `sum = fma(left[k], right[k], sum)` from 0, in blocks of `BLOCK` inner indices. The sums of the blocks are added in
 order. oneDNN, which computes TensorFlow's products, has kernels for AVX2 and for AVX-512. Its kernels follow this
-definition under these conditions, and no kernel promises it otherwise:
+definition under these conditions; without them, some kernels do not:
 
 - No operand is transposed within the product, so callers transpose by a copy.
 - The inner length is at most `BLOCK`.
 - The left matrix has a multiple of `ROWS` rows, and the right one a multiple of `COLUMNS` columns. The kernels for AVX2
-  compute what is left of a block in another order, and caches decide about the blocks. `product` fills up with zeros.
+  compute what is left of a block in another order, and the sizes of caches decide about the blocks. `product` fills
+  up with zeros.
 
 The rest:
 
 - Sums are products with ones (`total`), or additions of whole tensors one after the other. So their order is defined.
 - Numbers of images are multiples of `COLUMNS`. So element-wise functions always fill the vectors of TensorFlow's
-  kernels, which have one length in a build of TensorFlow. The C library computes only the powers in Adam: two numbers
-  a step.
+  kernels, which have one length in a build of TensorFlow. The C library computes only the powers in Adam and Nadam:
+  two numbers a step.
 - Softmax and loss use exp, log, additions and subtractions, never the processor's approximate reciprocal.
 - The initial weights of the LSTM layers (stages/model.py) are rounded to a multiple of 2**-12, far coarser than what
   differs between the kernels of linear algebra libraries.
@@ -44,7 +45,7 @@ COLUMNS = 16  # and images
 # Of `functions_digest`, as TensorFlow's package for Linux on x86-64 computes it on an AMD EPYC (Zen 4) and under QEMU.
 FUNCTIONS = "90ce33a335619bbd5e4f09703e60c0dd"
 
-# Powers in Adam that glibc's powf does not round to the nearest number.
+# Powers in Adam and Nadam that glibc's powf does not round to the nearest number.
 POWERS = ((0.9, 685.0), (0.9, 731.0), (0.999, 873.0), (0.999, 2359.0), (0.999, 2958.0))
 
 
@@ -160,9 +161,12 @@ def _arguments(function: Any) -> dict[str, Any]:
 
 
 def _shape(name: str, shapes: Mapping[str, Any]) -> list[int]:
-    """Find the shape of an operand, which is named `node`, `node:number` or, in a function, `node:output:number`."""
+    """Find the shape of an operand, which is named `node`, `node:number` or, in a function, `node:output:number`.
+
+    An unknown number is -1. Loops of other layers have operands of which not even the number of dimensions is known.
+    """
     node, *output = name.split(":")
-    return [dimension.size for dimension in shapes[node][int(output[-1]) if output else 0].dim]
+    return [dimension.size for dimension in shapes[node][int(output[-1]) if output else 0].dim] or [-1, -1]
 
 
 def follows(shape: Product) -> bool:

@@ -9,8 +9,8 @@ A picture must show one handwritten digit, dark on light or light on dark, with 
 4. The shape with the most ink is the digit. Parts that lie close to it belong to it, other small shapes are specks, and
    another large shape is a second digit: the picture is refused.
 5. Scale the digit into 20 x 20 pixels, keeping its proportions, and lay it with its centre of mass at the centre of
-   28 x 28, in 256 shades, as MNIST's digits were (http://yann.lecun.com/exdb/mnist/). Processors differ in the last
-   bits of step 1, and the shades do not.
+   28 x 28, in 256 shades, as MNIST's digits were (http://yann.lecun.com/exdb/mnist/). The shades are the same on
+   every processor, although the last bits of step 1 are not.
 
 The constants were chosen on pictures drawn from MNIST's validation images (tests/photos.py).
 """

@@ -14,7 +14,8 @@ CALIBRATION_BINS = 15
 def checked(outputs: Probabilities, name: str) -> Probabilities:
     """Return a model's outputs if they are probabilities.
 
-    Raises `InputError` with `name` if an output is not finite or is negative, or if the sum of an image is not 1.
+    Raises `InputError` with `name` if an output is not finite or is negative, or if the outputs of an image do not
+    add up to 1.
     """
     # The comparisons are false for NaN too.
     if not (outputs.min() >= 0 and np.abs(outputs.sum(axis=1) - 1).max() < 1e-3):

@@ -35,7 +35,7 @@ class Picture:
 
     @property
     def name(self) -> str:
-        """The name that stays the picture's own, wherever its file lies."""
+        """The name made from the content, the same wherever the file lies."""
         return name_of(self.sha256)
 
     @property

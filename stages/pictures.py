@@ -21,7 +21,7 @@ from stages.errors import InputError
 from stages.find_digit import CONTRAST, Grey, normalized
 from stages.terminal import printable
 
-LONGEST = 400  # pixels of a picture's longer side: a digit of a tenth of that has still more than MNIST's 28
+LONGEST = 400  # pixels of a picture's longer side: a digit a tenth as long still has more than MNIST's 28
 PIXELS = 50_000_000  # of a picture that cannot be decoded smaller: they take about 0.5 GB
 TURNS = {  # by the value of EXIF's orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,

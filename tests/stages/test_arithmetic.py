@@ -21,7 +21,7 @@ from stages.arithmetic import (
     products_of,
 )
 from stages.params import Model, Params, Train
-from stages.runtime import tf
+from stages.runtime import keras, tf
 from tests.images import random_digits
 from tests.parameters import AUGMENT, make_params
 
@@ -276,6 +276,20 @@ def test_a_transposed_or_batched_product_is_a_fault(compute: Callable[..., Any])
     (found,) = products_of(graph)
     assert not found.plain
     assert "with an order of additions that is not defined" in str(arithmetic.fault([FITTING, graph]))
+
+
+def test_a_product_of_unknown_shape_is_a_fault() -> None:
+    layer = keras.layers.GRU(ROWS)
+
+    def gradients(images: Any) -> Any:
+        with tf.GradientTape() as tape:
+            outputs = layer(images)
+        return tape.gradient(outputs, layer.trainable_variables)
+
+    layer.build((None, 28, 28))
+    graph = graph_of(gradients, (COLUMNS, 28, 28))
+    assert any(found.inner == -1 for found in products_of(graph)), "in the loop over time, backwards"
+    assert "with an order of additions that is not defined" in str(arithmetic.fault([graph]))
 
 
 @pytest.mark.parametrize(
