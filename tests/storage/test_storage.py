@@ -1,6 +1,7 @@
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -209,7 +210,21 @@ def test_an_error_without_a_message_is_named() -> None:
         raise TimeoutError  # as of a server that does not answer
 
 
-class Files(SimpleHTTPRequestHandler):
+class Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def answering(handler: Callable[..., Silent]) -> Iterator[str]:
+    """Serve on this machine for the block, and give the server's address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Files(Silent):
     """Answers the first question only when a second is asked."""
 
     asked: list[str]
@@ -223,22 +238,17 @@ class Files(SimpleHTTPRequestHandler):
         self.in_time.append(self.second.wait(10))
         super().do_HEAD()
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def files_server(tmp_path: Path) -> Iterator[str]:
     """The address of a server of the files in `shared`."""
     Files.asked, Files.second, Files.in_time = [], Event(), []
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=tmp_path / "shared")) as server:
-        Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with answering(partial(Files, directory=tmp_path / "shared")) as address:
+        yield address
     assert all(Files.in_time), "many are asked for at once"
 
 
-class Refusing(SimpleHTTPRequestHandler):
+class Refusing(Silent):
     """Gives nobody a file, whether it has the file or not."""
 
     def do_GET(self) -> None:
@@ -247,11 +257,8 @@ class Refusing(SimpleHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.send_error(403)
 
-    def log_message(self, *_: object) -> None:
-        pass
 
-
-class Uploads(SimpleHTTPRequestHandler):
+class Uploads(Silent):
     """Takes files, and removes none."""
 
     def do_POST(self) -> None:
@@ -266,25 +273,18 @@ class Uploads(SimpleHTTPRequestHandler):
         self.send_response(201)
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def uploads_server(tmp_path: Path) -> Iterator[str]:
     """The address of a server that keeps files in `uploads`."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Uploads, directory=tmp_path / "uploads")) as server:
-        Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with answering(partial(Uploads, directory=tmp_path / "uploads")) as address:
+        yield address
 
 
 @pytest.fixture
 def refusing_server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
-        Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with answering(Refusing) as address:
+        yield address
 
 
 @pytest.fixture
