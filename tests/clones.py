@@ -62,6 +62,13 @@ class Clone:
         assert done.returncode == exit_code, printed
         return printed if exit_code else done.stdout
 
+    def start_queue(self, jobs: int = 1) -> None:
+        """Start DVC's workers. They keep the output of `dvc queue start` open until they end, so discard it."""
+        subprocess.run(
+            ["dvc", "queue", "start", f"--jobs={jobs}"],
+            cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True,
+        )  # fmt: skip
+
     def json(self, *command: str) -> Any:
         return json.loads(self.run(*command))
 

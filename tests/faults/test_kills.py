@@ -144,24 +144,19 @@ def test_an_experiment_queued_again_continues_after_the_last_epoch(longer: tuple
     clone, expected = longer
     checkpoints = clone.folder / ".dvc/tmp/checkpoints"
     clone.run("dvc", "exp", "run", "--queue", "--name", "killed")
-    start_queue(clone)
+    clone.start_queue()
     while not list(checkpoints.glob("[!.]*.npz")):
         time.sleep(0.02)
     (lock,) = checkpoints.glob("*.lock")
     os.kill(int(lock.read_text()), signal.SIGKILL)
     wait_until_queued_is("Failed", "killed", clone)
     clone.run("dvc", "exp", "run", "--queue", "--name", "again")
-    start_queue(clone)
+    clone.start_queue()
     wait_until_queued_is("Success", "again", clone)
     assert epochs_kept(clone.run("dvc", "queue", "logs", "again")) >= 1
     clone.run("dvc", "exp", "apply", "again")
     clone.run("dvc", "checkout", "--force")
     assert clone.content() == expected
-
-
-def start_queue(clone: Clone) -> None:
-    """Start the worker. It keeps its standard output open, so discard the output."""
-    clone.run("bash", "-c", "dvc queue start > /dev/null 2>&1")
 
 
 def wait_until_queued_is(status: str, name: str, clone: Clone) -> None:

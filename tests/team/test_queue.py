@@ -13,7 +13,7 @@ from tests.team.people import Team
 def test_queued_experiments_run_two_at_a_time_and_reach_another_clone(team: Team) -> None:
     for seed in (1, 2):
         team.ann.run("dvc", "exp", "run", "--queue", "--name", f"seed-{seed}", "--set-param", f"train.seed={seed}")
-    team.ann.run("dvc", "queue", "start", "--jobs", "2")
+    team.ann.start_queue(jobs=2)
     while re.search("Queued|Running", status := team.ann.run("dvc", "queue", "status")):
         time.sleep(1)
     assert status.count("Success") == 2, status
