@@ -10,9 +10,8 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from typing import Any, Literal
 
 import pytest
@@ -20,6 +19,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from stages.errors import InputError
 from tests.clones import PIPELINE, Clone
+from tests.loopback import serving
 from tests.pages.browser import PAPER, WIDTHS, Pages, layout_faults
 from tools import ROOT
 from tools.pages.charts import chart
@@ -92,14 +92,8 @@ def registry(tmp_path: Path) -> Iterator[str]:
             member.size = len(content)
             files.addfile(member, io.BytesIO(content.encode()))
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with serving(partial(SimpleHTTPRequestHandler, directory=str(tmp_path))) as url:
+        yield f"{url}/"
 
 
 def small(tarball: Path) -> Package:

@@ -3,11 +3,10 @@
 import gzip
 import hashlib
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from stages import download, mnist
 from stages.download import fetch
 from stages.errors import InputError
 from stages.mnist import IdxFile, read_idx, read_labels
+from tests.loopback import serving
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 FILE = IdxFile("file.gz", len(CONTENT), hashlib.sha256(CONTENT).hexdigest(), (1,))
@@ -35,19 +35,8 @@ def server(answer: Answer) -> Iterator[tuple[str, list[str]]]:
             with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up, as it should
                 answer(self)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.daemon_threads = True
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{httpd.server_port}/", asked
-    finally:
-        httpd.shutdown()
-        thread.join()
-        httpd.server_close()
+    with serving(Handler) as url:
+        yield f"{url}/", asked
 
 
 def sends(

@@ -1,20 +1,20 @@
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 import pytest
 import yaml
 from dvc.repo import Repo
 
 from stages.errors import InputError
+from tests import loopback
 from tests.clones import Clone, error_of
 from tests.runs.test_lock import LAUGHS
-from tests.team.s3 import serving
+from tests.team import s3
 from tools import ROOT
 from tools.storage import configure, repair, store
 
@@ -210,21 +210,7 @@ def test_an_error_without_a_message_is_named() -> None:
         raise TimeoutError  # as of a server that does not answer
 
 
-class Silent(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def answering(handler: Callable[..., Silent]) -> Iterator[str]:
-    """Serve on this machine for the block, and give the server's address."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-class Files(Silent):
+class Files(SimpleHTTPRequestHandler):
     """Answers the first question only when a second is asked."""
 
     asked: list[str]
@@ -243,12 +229,12 @@ class Files(Silent):
 def files_server(tmp_path: Path) -> Iterator[str]:
     """The address of a server of the files in `shared`."""
     Files.asked, Files.second, Files.in_time = [], Event(), []
-    with answering(partial(Files, directory=tmp_path / "shared")) as address:
+    with loopback.serving(partial(Files, directory=tmp_path / "shared")) as address:
         yield address
     assert all(Files.in_time), "many are asked for at once"
 
 
-class Refusing(Silent):
+class Refusing(SimpleHTTPRequestHandler):
     """Gives nobody a file, whether it has the file or not."""
 
     def do_GET(self) -> None:
@@ -258,7 +244,7 @@ class Refusing(Silent):
         self.send_error(403)
 
 
-class Uploads(Silent):
+class Uploads(SimpleHTTPRequestHandler):
     """Takes files, and removes none."""
 
     def do_POST(self) -> None:
@@ -277,20 +263,20 @@ class Uploads(Silent):
 @pytest.fixture
 def uploads_server(tmp_path: Path) -> Iterator[str]:
     """The address of a server that keeps files in `uploads`."""
-    with answering(partial(Uploads, directory=tmp_path / "uploads")) as address:
+    with loopback.serving(partial(Uploads, directory=tmp_path / "uploads")) as address:
         yield address
 
 
 @pytest.fixture
 def refusing_server() -> Iterator[str]:
-    with answering(Refusing) as address:
+    with loopback.serving(Refusing) as address:
         yield address
 
 
 @pytest.fixture
 def bucket(tmp_path: Path) -> Iterator[str]:
     """DVC's settings of a bucket."""
-    with serving(tmp_path / "log") as server:
+    with s3.serving(tmp_path / "log") as server:
         identity, secret = server.make_user()
         server.make_bucket("team")
         keys = f"access_key_id = {identity}\nsecret_access_key = {secret}"
