@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections import Counter
 from contextlib import suppress
@@ -17,6 +18,9 @@ from tests.clones import BUMPS, RELEASED, Clone, commit_run
 from tests.pages.fixtures import browser, pages  # noqa: F401 - fixtures of pages/ and serve/
 from tests.parameters import SMALL, write_params
 from tools import ROOT
+
+# A command that a shell starts in the background ignores Ctrl-C, and so does every process that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 with suppress(ImportError):
     # Import it before TensorFlow: its import resets logging, which would close the streams that pytest captures.
