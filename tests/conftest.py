@@ -19,7 +19,8 @@ from tests.pages.fixtures import browser, pages  # noqa: F401 - fixtures of page
 from tests.parameters import SMALL, write_params
 from tools import ROOT
 
-# A command that a shell starts in the background ignores Ctrl-C, and so does every process that it starts.
+# A command that a shell starts in the background ignores Ctrl-C, and so does every process that it starts. Tests send
+# Ctrl-C to such processes, so this restores Python's default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 with suppress(ImportError):
