@@ -50,22 +50,28 @@ def test_why_a_command_failed_and_whether_it_is_tried_again(log: str, kind: str,
     assert fault_of(log, tmp_path) == (kind, reason)
 
 
+KILLED = "import os; os.kill(os.getpid(), 9)"
+
+
 @pytest.mark.parametrize(
-    ("code", "kind", "reason"),
+    ("code", "command", "kind", "reason"),
     [
-        ("undefined", "FinalError", "NameError: name 'undefined' is not defined"),
-        ("import os; os.kill(os.getpid(), 9)", "LostError", f"{STAGE[7:]} -9"),
+        ("undefined", "python -m stages.train", "FinalError", "NameError: name 'undefined' is not defined"),
+        # Some shells run a single command in their own place, others wait for it.
+        (KILLED, "exec python -m stages.train", "LostError", "{stage}, exited with -9"),
+        (KILLED, "python -m stages.train || exit $?", "LostError", "{stage}, exited with 137"),
     ],
 )
 def test_a_stage_with_a_bug_is_not_tried_again_but_a_killed_one_is(
-    code: str, kind: str, reason: str, tmp_path: Path
+    code: str, command: str, kind: str, reason: str, tmp_path: Path
 ) -> None:
     clone = Clone(tmp_path)
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages/train.py").write_text(code)
-    (tmp_path / "dvc.yaml").write_text("stages: {train: {cmd: python -m stages.train}}")
+    (tmp_path / "dvc.yaml").write_text(f"stages: {{train: {{cmd: '{command}'}}}}")
     clone.run("dvc", "init", "--quiet", "--no-scm")
-    assert fault_of(clone.run("dvc", "repro", exit_code=FAILED_REPRO), tmp_path) == (kind, reason)
+    expected = reason.format(stage=f"failed to reproduce 'train': failed to run: {command}")
+    assert fault_of(clone.run("dvc", "repro", exit_code=FAILED_REPRO), tmp_path) == (kind, expected)
 
 
 def fault_of(log: str, folder: Path) -> tuple[str, str]:
