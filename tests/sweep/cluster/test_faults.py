@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.clones import Clone
-from tests.sweep.cluster.namespaces import Machine, wait_until
+from tests.sweep.cluster.namespaces import Machine, are_possible, wait_until
 from tests.sweep.cluster.nodes import Cluster, start_git, wait_for_nodes
 
 SAMPLE = os.environ.get("SWEEPS") == "sample"
@@ -163,10 +163,9 @@ class Disturbed:
 
     def network_lost(self) -> None:
         machine, _ = self.training()
-        if machine.has_network:
-            machine.cut(self.cluster.servers.address)
-            time.sleep(20)
-            machine.restore(self.cluster.servers.address)
+        machine.cut(self.cluster.servers.address)
+        time.sleep(20)
+        machine.restore(self.cluster.servers.address)
 
     def checkpoint_damaged(self) -> None:
         machine, training = self.training()
@@ -198,9 +197,10 @@ FAULTS: dict[str, Callable[[Disturbed], None]] = {
     "Ctrl-C": Disturbed.driver_interrupted,
     "the git remote is lost": Disturbed.git_lost,
     "the raylet of a node is killed": Disturbed.raylet_killed,
-    "a node loses git remote and storage": Disturbed.network_lost,
     "a checkpoint is damaged": Disturbed.checkpoint_damaged,
 }
+if are_possible():
+    FAULTS["a node loses git remote and storage"] = Disturbed.network_lost
 ROUNDS = [list(FAULTS)[:4]] if SAMPLE else [list(FAULTS), list(FAULTS)[::-1]]
 
 
