@@ -1,4 +1,4 @@
-# Every task by name. Any of them makes the environment it needs in .venv first.
+# Every task by name. A task that needs an environment makes it in .venv first.
 .PHONY: help setup repro demo report compare experiments check storage repair register card promote rollback verify
 .PHONY: test test-faults test-team test-processors bench lint format plots-page screenshots requirements clean predict
 .PHONY: serve bench-serve collect sweep test-sweep
@@ -9,12 +9,12 @@ help:  ## List the tasks
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# What users give reaches the recipes through the environment: neither make nor a shell runs a part of a value.
+# Values from users reach the recipes as environment variables, so that neither make nor a shell runs a part of a value.
 GIVEN := BUMP COLLECT ENDPOINT FROM HOST IMAGE MODEL OFFLINE PORT PYTHON QUICK RAY REV REV2 SAMPLE STAGE SWEEP URL VERSION
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
-# DVC takes braces in the path of a cache for a place to fill in, and fails at the end of a run.
+# DVC takes braces in the path of a cache for a placeholder, and fails at the end of a run.
 ifneq ($(findstring {,$(CURDIR))$(findstring },$(CURDIR)),)
 $(error $(CURDIR): DVC does not work in a path with { or }; move the repository to a path without)
 endif
@@ -24,7 +24,7 @@ SUPPORTED_PYTHON := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 1
 # What a recipe runs finds the environment's programs first; DVC starts `python` by that name.
 IN_VENV := PATH="$$PWD/.venv/bin:$$PATH"
 
-# With the first Python that TensorFlow supports, unless PYTHON= names one. DVC needs git, so its lack is told first.
+# The Python that PYTHON= names, or the first one that TensorFlow supports. Git is checked first, because DVC needs it.
 .venv/bin/python:
 	@command -v git > /dev/null || { echo "error: git not found; install git" >&2; exit 1; }
 	@git ls-files --error-unmatch dvc.yaml > /dev/null || { echo "error: $$PWD is no git repository of this" \
@@ -57,7 +57,7 @@ IN_VENV := PATH="$$PWD/.venv/bin:$$PATH"
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sweep.txt
 	touch $@
 
-demo: .venv/installed  ## Run the whole pipeline on small digits in a minute; your workspace stays as it is
+demo: .venv/installed  ## Run the whole pipeline on small digits in a minute; your data and models stay as they are
 	$(IN_VENV) dvc exp run --temp -f -n demo \
 		-S prepare.dataset=digits -S prepare.validation_size=200 \
 		-S train.epochs=30 -S train.batch_size=32 -S train.learning_rate=0.003
@@ -93,14 +93,14 @@ bench: .venv/installed  ## Measure speed beside Keras and PyTorch, after make re
 	$(IN_VENV) python -m tools.bench.speed $(if $(QUICK),--quick)
 	$(IN_VENV) python -m tools.bench.recipes $(if $(QUICK),,--all)
 
-bench-serve: .venv/installed .venv/installed-serve  ## Measure the server beside plain Keras in FastAPI, after make repro: 5 minutes
+bench-serve: .venv/installed .venv/installed-serve  ## Measure the server beside plain Keras in FastAPI, after make repro: 5 minutes; QUICK=1: one round
 	$(IN_VENV) python -m tools.bench.serving $(if $(QUICK),--quick)
 
-##@ Looking
-report: .venv/installed  ## Write reports/report.html, a page about the run here, committed or not; REV= another run
+##@ Pages
+report: .venv/installed  ## Write reports/report.html, a page about the current run, committed or not; REV= another run
 	@$(IN_VENV) python -m tools.pages.report $${REV:+-- "$$REV"}
 
-compare: .venv/installed  ## Write reports/compare.html: what the run here changed since the commit; REV=, REV2= others
+compare: .venv/installed  ## Write reports/compare.html: what the current run changed since the commit; REV=, REV2= others
 	@$(IN_VENV) python -m tools.pages.compare $${REV:+-- "$$REV"} $${REV2:+"$$REV2"}
 
 experiments: .venv/installed  ## Write reports/experiments.html: all experiments and versions to sort, filter and compare
@@ -168,7 +168,7 @@ plots-page: .venv/installed  ## Make the page around DVC's plots again, with Veg
 screenshots: .venv/installed-dev  ## Make the pictures in docs/ again from the committed run, with Chromium
 	$(IN_VENV) python -m tools.pages.screenshots
 
-# Without an index or its credentials in the result: pip asks whatever index its user has set.
+# The result names no package index and no credentials. pip uses the index that its user has set.
 COMPILE := uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header
 

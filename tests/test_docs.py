@@ -20,7 +20,7 @@ CHANGELOG = "CHANGELOG.md"  # it also names commands of earlier versions
 README_WORDS = 1_000  # outside code and tables: three screens
 SENTENCE_WORDS = 32
 TREE_LINES = 12
-GROUPS = ["First steps", "Experiments", "Looking", "Team", "Checks", "Maintenance"]
+GROUPS = ["First steps", "Experiments", "Pages", "Team", "Checks", "Maintenance"]
 
 MADE_BY_TASKS = {"reports/report.html", "reports/compare.html", "reports/experiments.html"}
 

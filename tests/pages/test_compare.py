@@ -495,7 +495,7 @@ def test_a_run_that_is_not_committed_is_the_subject(uncommitted: Clone, pages: P
     error = error_of(compare(uncommitted, exit_code=1))
     assert (
         error
-        == "error: HEAD is the same commit as the run here: nothing to compare; name another: `make compare REV=main`"
+        == "error: HEAD is the commit of the current run: nothing to compare; name another: `make compare REV=main`"
     )
 
 

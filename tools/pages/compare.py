@@ -1,7 +1,7 @@
 """Write a page about what changed from one run to another: `make compare REV=main`, or `make compare` alone.
 
 A revision is a commit, branch, tag, experiment, registered version, or `workspace`: the files here, committed or not.
-With one revision, the other is the run that is here. Without any, the workspace is compared with HEAD. The older run
+With one revision, the other is the current run. Without any, the workspace is compared with HEAD. The older run
 comes first. The page shows what git and DVC have at the revisions; nothing is trained again. The page is one file with
 all its charts and images. `--markdown` prints a summary.
 """
@@ -26,7 +26,10 @@ OF_COMMITS = re.compile(r"compare-[0-9a-f]{10}-[0-9a-f]{10}\.html")
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument(
-        "revisions", nargs="*", metavar="revision", help="one or two; one is compared with the run here (default: HEAD)"
+        "revisions",
+        nargs="*",
+        metavar="revision",
+        help="one or two; one alone is compared with the current run (default: HEAD)",
     )
     parser.add_argument("--markdown", action="store_true", help="print Markdown for a pull request, and write no page")
     parser.add_argument("--pictures", metavar="URL", help="address of committed files, up to the commit, for links")
@@ -67,7 +70,7 @@ def pair(names: list[str]) -> tuple[Revision, Revision]:
         raise InputError(
             f"{one} and {other} are the same commit: nothing to compare; name another: `make compare REV=main`"
             if len(names) > 1
-            else f"{one} is the same commit as the run here: nothing to compare; name another: `make compare REV=main`"
+            else f"{one} is the commit of the current run: nothing to compare; name another: `make compare REV=main`"
         )
     return one, other
 

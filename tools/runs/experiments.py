@@ -1,4 +1,4 @@
-"""All runs of a repository: the run here, every registered version and every experiment, read in one go.
+"""All runs of a repository: the current run, every registered version and every experiment, read in one go.
 
 A repository may have a thousand. So only what a table shows is read, and of dvc.lock only the parameters are parsed.
 """

@@ -71,7 +71,7 @@ RECORDED = (
 
 
 def current(repo: str | Path = ROOT) -> Revision:
-    """Return the run that is here: the workspace if it differs from HEAD in what is recorded of a run, or else HEAD."""
+    """Return the current run: the workspace if it differs from HEAD in what is recorded of a run, or else HEAD."""
     return workspace(repo) if changed_files(repo, RECORDED) else resolve("HEAD", repo)
 
 

@@ -88,8 +88,8 @@ def markdown(name: str, sweep: Sweep, commit: str, outcomes: Mapping[Key, Outcom
     if ordered and ordered[0].is_whole:
         lines += [
             f"Chosen on validation images: the {'highest' if sweep.direction == 'maximize' else 'lowest'} mean "
-            f"{sweep.metric.replace('_', ' ')}. Of several candidates the best one's figure is too good on average; "
-            "the test set, which chose nothing, says how good it is.",
+            f"{sweep.metric.replace('_', ' ')}. The best of several figures is an overestimate on average. "
+            "The test set was not used for the choice, so its accuracy is not.",
             "",
             f"`{command(name, ordered[0])}` takes the best.",
             "",
