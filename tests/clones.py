@@ -27,6 +27,13 @@ OUTPUTS = sorted(
 )
 
 
+# Messages in English, and no settings of DVC beside those of the repository.
+OF_NO_USER = {
+    "DVC_GLOBAL_CONFIG_DIR": "/nonexistent",
+    "DVC_SYSTEM_CONFIG_DIR": "/nonexistent",
+    "LANGUAGE": "",
+    "LC_ALL": "C.UTF-8",
+}
 FAILED_REPRO = 255  # DVC's exit code if a stage fails, whatever the stage's exit code
 
 
@@ -39,6 +46,7 @@ class Clone:
         others = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_", "CI"))}
         self.environment = {
             **others,
+            **OF_NO_USER,
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

@@ -14,7 +14,7 @@ import pytest
 from stages import archive
 from stages.dataset import Dataset
 from stages.prepare import digits_images
-from tests.clones import BUMPS, RELEASED, Clone, commit_run
+from tests.clones import BUMPS, OF_NO_USER, RELEASED, Clone, commit_run
 from tests.pages.fixtures import browser, pages  # noqa: F401 - fixtures of pages/ and serve/
 from tests.parameters import SMALL, write_params
 from tools import ROOT
@@ -45,10 +45,12 @@ def digits(in_empty_folder: Path) -> Dataset:
 
 @pytest.fixture(autouse=True)
 def of_a_laptop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove proxies, so that tests reach servers on loopback directly, and the variable that CI sets."""
+    """Remove proxies, so that tests reach servers on loopback directly, CI's variable and a user's settings."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ci"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in OF_NO_USER.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")

@@ -80,8 +80,8 @@ def test_without_a_name_for_the_tag_nothing_is_registered(clone: Clone) -> None:
     clone.run("dvc", "push")
     nobody = {name: "" for name in clone.environment if name.startswith(("GIT_AUTHOR", "GIT_COMMITTER"))}
     printed = clone.run(*REGISTER, exit_code=1, **nobody, EMAIL="")
-    print(printed)
-    assert "error: " in printed
+    assert error_of(printed) == "error: lstm@v0.0.1 is not registered: Git user name and email must be configured"
+    assert tags(clone) == []
 
 
 def doctor(clone: Clone, *, wholly: bool) -> None:

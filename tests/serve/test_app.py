@@ -93,8 +93,7 @@ def test_a_name_from_a_client_is_only_repeated(client: Client, picture: bytes, t
     before = sorted(tmp_path.rglob("*"))
     name = "../../etc/passwd\x1b[2J" + "x" * 300
     (image,) = client.form("/predict", (name, picture)).json()["images"]
-    assert image["image"] == name[:255] or image["image"].startswith("../../etc/passwd")
-    assert len(image["image"]) <= 255
+    assert image["image"] == name[:255]
     assert sorted(tmp_path.rglob("*")) == before
 
 

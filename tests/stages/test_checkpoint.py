@@ -87,7 +87,7 @@ def test_a_damaged_checkpoint_is_reported_and_not_used(damage: str, capsys: pyte
     path = save()
     content = bytearray(path.read_bytes())
     if damage == "flipped":
-        content[150] ^= 1  # within an array
+        content[200] ^= 1  # within the values of an array, after its header
     path.write_bytes(content if damage == "flipped" else content[: len(content) // 2] if damage == "cut" else b"")
     weight, steps = variables()
     with Checkpoint("inputs") as checkpoint:

@@ -1,5 +1,6 @@
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,7 +82,7 @@ def test_files_of_a_killed_process_are_removed_by_the_next_write(name: str, tmp_
 
 # A container numbers its processes from 1 again.
 CONTAINER = ("unshare", "--pid", "--fork", "--kill-child")
-HAS_CONTAINERS = subprocess.run([*CONTAINER, "true"], capture_output=True, check=False).returncode == 0
+HAS_CONTAINERS = shutil.which("unshare") and not subprocess.call([*CONTAINER, "true"], stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,10 @@ class Server:
     @contextmanager
     def _keys_unchecked(self) -> Iterator[None]:
         self._check_keys_after("inf")
-        yield
-        self._check_keys_after("0")
+        try:
+            yield
+        finally:
+            self._check_keys_after("0")
 
     def _check_keys_after(self, requests_made: str) -> None:
         requests.post(f"{self.url}/moto-api/reset-auth", data=requests_made, timeout=10).raise_for_status()
