@@ -26,7 +26,7 @@ def parse(
     `texts` are the columns that hold texts, whatever these look like.
     Raises `InputError` with `name` if the text is anything else.
     """
-    width = text.partition("\n")[0].count(",") + 1
+    width = 1 + max((line.count(",") for line in text.splitlines()), default=0)
     if width > WIDTH:
         raise InputError(f"{name}: not a table: expected at most {WIDTH} columns, found {width:,}")
     try:

@@ -107,7 +107,7 @@ def fetch(
             except (IsADirectoryError, PermissionError) as error:
                 path = cache / file.name
                 raise InputError(
-                    f"{path}: cannot be read ({error.strerror}); remove it: `rm -r {shlex.quote(str(path))}`"
+                    f"{path}: cannot be read ({error.strerror or error}); remove it: `rm -r {shlex.quote(str(path))}`"
                 ) from None
         else:
             raise InputError(_no_source(file, reasons))
@@ -160,7 +160,13 @@ def _downloader(source: str, file: IdxFile, *, silence: float, until: float) -> 
                     headers={"Accept-Encoding": "identity"},
                     hooks={"response": _check_redirect},
                 )
-                stream(address, _Limited(target, file.size), store)
+                try:
+                    stream(address, _Limited(target, file.size), store)
+                except OSError as error:
+                    # Requests has no exception of its own for settings of TLS that name no file.
+                    if isinstance(error, requests.RequestException) or error.errno:
+                        raise
+                    raise _SourceError(error) from None
 
     return download
 

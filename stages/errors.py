@@ -3,6 +3,7 @@
 import errno
 import importlib.util
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -71,7 +72,12 @@ def needs_one_line(error: BaseException) -> bool:
     """Tell whether a line says all of an error: the input, the file system or lack of memory, not the code."""
     if isinstance(error, ImportError):
         return _not_mapped(error) is not None
-    return isinstance(error, (InputError, OSError, MemoryError))
+    return isinstance(error, (InputError, OSError, MemoryError)) or _is_memory_of_tensorflow(error)
+
+
+def _is_memory_of_tensorflow(error: BaseException) -> bool:
+    """Tell whether TensorFlow lacks memory. Its class is known by name, since this module starts without TensorFlow."""
+    return type(error).__name__ == "ResourceExhaustedError"
 
 
 def _not_mapped(error: ImportError) -> str | None:
@@ -81,7 +87,8 @@ def _not_mapped(error: ImportError) -> str | None:
 
 
 def _line(error: BaseException) -> str:
-    message = " ".join(str(error).split()) or "out of memory"
+    message = "" if _is_memory_of_tensorflow(error) else " ".join(str(error).split())
+    message = message or (type(error).__name__ if isinstance(error, OSError) else "out of memory")
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         message += "; make room and run `dvc repro` again"
     if isinstance(error, ImportError):
@@ -95,12 +102,13 @@ ROOT = Path(__file__).resolve().parents[1]  # of the repository
 def _without_environment() -> str:
     """Say that this Python has no packages, and how to run the command in the environment."""
     programs = ROOT / ".venv/bin"
+    export = f"export PATH={shlex.quote(str(programs))}:$PATH"
     told = f"the packages are not installed for {sys.executable}"
     if not (programs / "python").exists():
-        return f"{told}; `make setup` in {ROOT} installs the environment, then `export PATH={programs}:$PATH`"
+        return f"{told}; `make setup` in {ROOT} installs the environment, then `{export}`"
     if Path(sys.executable).parent == programs:
         return f"{told}; `make -B .venv/installed-dev` in {ROOT} installs all packages"
-    return f"{told}; `export PATH={programs}:$PATH` finds the environment's Python"
+    return f"{told}; `{export}` finds the environment's Python"
 
 
 def _tell(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

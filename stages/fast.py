@@ -49,6 +49,9 @@ FIXED_OPTIONS: dict[type[keras.Layer], dict[str, object]] = {
     keras.layers.Dense: {"use_bias": True, "trainable": True, "compute_dtype": "float32"},
 }
 
+# Activations of a whole vector. `logits` applies activations along the images.
+OF_VECTORS = {getattr(keras.activations, name) for name in ("softmax", "log_softmax", "sparsemax", "glu")}
+
 RECURRENT = (keras.layers.LSTM,)  # layers that read a sequence; the last one returns a vector
 
 Gradients = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]]
@@ -119,6 +122,11 @@ def logits(network: keras.Model, images: tf.Tensor, *, seed: tf.Tensor | None, p
     return output
 
 
+def _activations_of_vectors(layer: keras.Layer) -> str:
+    used = {getattr(layer, kind, None) for kind in ("activation", "recurrent_activation")}
+    return ", ".join(activation.__name__ for activation in OF_VECTORS if activation in used)
+
+
 def check(network: keras.Model) -> None:
     """Raise `InputError` for a layer or an option of a layer that `logits` would ignore, and the saved network has."""
     sequence = True
@@ -135,6 +143,8 @@ def check(network: keras.Model) -> None:
             found = getattr(layer, option) if hasattr(layer, option) else getattr(layer.cell, option)
             if found != value:
                 raise InputError(f"{name}: training supports only {option}={value!r}, found {found!r}; {remedy}")
+        if options and layer is not network.layers[-1] and (names := _activations_of_vectors(layer)):
+            raise InputError(f"{name}: training supports only element-wise activations, found {names}; {remedy}")
         if layer.activity_regularizer or any(variable.regularizer for variable in layer.trainable_variables):
             raise InputError(f"{name}: training does not support regularizers; {remedy}")
         if type(layer) in RECURRENT:

@@ -91,7 +91,6 @@ def load_arrays(source: Path | BinaryIO, *names: str) -> list[NDArray[Any]]:
                 _check_header(file, member.file_size)
                 file.seek(0)
                 arrays.append(np.lib.format.read_array(file, allow_pickle=False))
-                file.read()
     return arrays
 
 

@@ -102,7 +102,7 @@ def refuse_stale() -> None:
     root = Path(os.environ.get("DVC_ROOT", "."))  # not the working folder where DVC runs an experiment in another
     if not (root / ".dvc").is_dir():
         return
-    from dvc.exceptions import DvcException  # noqa: PLC0415 - takes half a second
+    from dvc.exceptions import DvcException, NotDvcRepoError  # noqa: PLC0415 - takes half a second
     from dvc.repo import Repo  # noqa: PLC0415
     from scmrepo.exceptions import SCMError  # noqa: PLC0415
 
@@ -110,8 +110,10 @@ def refuse_stale() -> None:
         with Repo(str(root), rev="HEAD") as committed:
             outs = {Path(committed.fs.relpath(out.fs_path, committed.root_dir)): out for out in committed.index.outs}
             lost = {folder for folder, out in outs.items() if folder.parent == FOLDER and not _was_here(folder, out)}
-    except (DvcException, SCMError):
+    except (NotDvcRepoError, SCMError):
         return  # nothing is committed yet
+    except DvcException as error:
+        raise InputError(f"HEAD: DVC cannot read it ({error}); correct dvc.yaml and commit it") from None
     for folder in sorted(lost):
         raise InputError(
             f"{folder}: HEAD has pictures of others that this clone has not got yet; get them before anything else: "

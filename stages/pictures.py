@@ -5,11 +5,11 @@ import os
 import signal
 import stat
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,14 +48,25 @@ def read_all(paths: Sequence[Path]) -> Iterator[NDArray[np.float32] | InputError
         return
     # On Linux, copies of this process, which need no start-up. Elsewhere a copy is not safe.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    ignore_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    pool = ProcessPoolExecutor(cores(), context, ignore_interrupts)
+    pool = ProcessPoolExecutor(cores(), context, _end_with_parent)
     try:
         yield from pool.map(_read_or_refuse, paths, chunksize=PART)
     except BrokenProcessPool:
         raise MemoryError from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Leave Ctrl-C to the parent process, and end when it ends, even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def wait() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def cores() -> int:

@@ -156,12 +156,28 @@ def test_a_missing_model_or_missing_images_are_named(releases: Clone) -> None:
     assert "v1.1.0 is worse than v1.0.0" in printed
 
 
-def forget(clone: Clone, revision: str, path: str) -> None:
-    """Remove a file from the cache and from the storage."""
+def test_damaged_images_do_not_switch_the_check_off(releases: Clone) -> None:
+    give_prod(releases, 1, "run-v1.0.0")
+    for path in objects(releases, "run-v1.0.0", "data/processed/test.npz"):
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert error_of(promote(releases, "v1.1.0", exit_code=1)).startswith(
+        "error: data/processed/test.npz at lstm@v1.1.0: expected the file with the MD5 "
+    )
+
+
+def objects(clone: Clone, revision: str, path: str) -> list[Path]:
+    """Return the places of a file in the cache and in the storage."""
     lock = yaml.safe_load(clone.run("git", "show", f"{revision}:dvc.lock"))
     outs = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
-    for folder in (clone.folder / ".dvc/cache", clone.folder.parent / "mnist-lstm-storage"):
-        (folder / "files/md5" / outs[path][:2] / outs[path][2:]).unlink()
+    folders = clone.folder / ".dvc/cache", clone.folder.parent / "mnist-lstm-storage"
+    return [folder / "files/md5" / outs[path][:2] / outs[path][2:] for folder in folders]
+
+
+def forget(clone: Clone, revision: str, path: str) -> None:
+    """Remove a file from the cache and from the storage."""
+    for place in objects(clone, revision, path):
+        place.unlink()
 
 
 @pytest.mark.parametrize(

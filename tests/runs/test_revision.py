@@ -14,7 +14,7 @@ from stages.errors import InputError
 from tests.clones import Clone, error_of
 from tests.images import save_stroke
 from tests.runs.test_lock import LAUGHS
-from tools import ROOT
+from tools import ROOT, md5_of
 from tools.runs import run
 from tools.runs.about import describe, in_order
 from tools.runs.paired import compare_revisions
@@ -190,6 +190,16 @@ def test_a_damaged_object_is_noticed_and_named(clone: Clone) -> None:
         read_bytes(first, "models/lstm.keras")
 
 
+def test_a_damaged_object_in_the_cache_is_read_from_the_storage(clone: Clone) -> None:
+    clone.run("dvc", "push", "models/lstm.keras")
+    whole = (clone.folder / "models/lstm.keras").read_bytes()
+    hash_ = md5_of(whole)
+    damaged = clone.folder / ".dvc/cache/files/md5" / hash_[:2] / hash_[2:]
+    damaged.chmod(0o644)
+    damaged.write_bytes(whole[:-1] + b"?")
+    assert read_bytes(resolve("HEAD", clone.folder), "models/lstm.keras") == whole
+
+
 def test_reports_of_another_run_are_noticed(clone: Clone) -> None:
     change(clone, "reports/predictions.csv", ",0.", ",0.0")
     clone.commit("Mixed")
@@ -309,6 +319,11 @@ def refused(clone: Clone) -> str:
         (
             "reports/predictions.csv",
             "a," * 1_000_000,
+            "reports/predictions.csv at main: not a table: expected at most 100 columns",
+        ),
+        (
+            "reports/predictions.csv",
+            "\na,b\n" + "," * 1_000_000,
             "reports/predictions.csv at main: not a table: expected at most 100 columns",
         ),
         ("reports/history.csv", '"' * 1_000_000, "reports/history.csv at main: "),

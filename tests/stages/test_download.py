@@ -223,6 +223,14 @@ def test_a_redirect_to_https_is_followed(tmp_path: Path) -> None:
         fetched([here], tmp_path)
 
 
+def test_a_setting_of_tls_that_names_no_file_leaves_the_other_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent.pem")
+    (tmp_path / "file.gz").write_bytes(CONTENT)
+    assert fetched(["https://127.0.0.1:1/", str(tmp_path)], tmp_path / "cache") == CONTENT
+
+
 def test_a_redirect_to_plain_http_elsewhere_is_not_followed(tmp_path: Path) -> None:
     with server(sends(CONTENT)) as (there, asked):
         # Another name of this machine, which stands for another machine.

@@ -142,6 +142,9 @@ SEQUENCE = {"return_sequences": True}
         ([layer("LSTM", trainable=False)], "only trainable=True, found False"),
         ([layer("LSTM", dtype="mixed_bfloat16")], "only compute_dtype='float32', found 'bfloat16'"),
         ([layer("LSTM"), keras.layers.Dropout(0.1, noise_shape=(1, 3))], "only noise_shape=None, found (1, 3)"),
+        ([layer("LSTM", activation="softmax")], "only element-wise activations, found softmax"),
+        ([layer("LSTM", recurrent_activation="softmax")], "only element-wise activations, found softmax"),
+        ([layer("LSTM"), layer("Dense", activation="log_softmax")], "only element-wise activations, found log_softmax"),
         ([layer("LSTM", kernel_regularizer="l2")], "does not support regularizers"),
         ([layer("LSTM"), layer("Dense", bias_regularizer="l2")], "does not support regularizers"),
         ([layer("LSTM"), layer("Dense", activity_regularizer="l2")], "does not support regularizers"),
@@ -162,6 +165,7 @@ def test_layers_and_options_that_training_would_ignore_are_refused(refused: list
     [
         [layer("LSTM", recurrent_activation="hard_sigmoid", unroll=True)],
         [layer("LSTM"), keras.layers.LayerNormalization(), layer("Dense")],
+        [layer("LSTM"), keras.layers.Activation("softmax")],
     ],
 )
 def test_layers_and_options_that_training_computes_are_accepted(layers: list[Any]) -> None:

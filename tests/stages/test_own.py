@@ -150,6 +150,16 @@ def test_hidden_files_are_no_pictures(labelled: list[Path]) -> None:
 # By the real `dvc`
 
 
+def test_a_pipeline_of_head_that_dvc_cannot_read_hides_no_pictures_of_others(clone: Clone) -> None:
+    label(clone.folder, 20)
+    pipeline = (clone.folder / "dvc.yaml").read_text()
+    (clone.folder / "dvc.yaml").write_text(f"<<<<<<< HEAD\n{pipeline}")
+    clone.commit("A conflict")
+    (clone.folder / "dvc.yaml").write_text(pipeline)
+    printed = clone.run("dvc", "repro", "--force", "prepare", exit_code=255)
+    assert "error: HEAD: DVC cannot read it (" in printed
+
+
 def test_pictures_of_others_that_were_never_here_are_not_taken_for_removed(clone: Clone, tmp_path: Path) -> None:
     label(clone.folder, 20)
     for file in (clone.folder / own.FOLDER).glob("*.dvc"):

@@ -1,6 +1,8 @@
 import math
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from stages.errors import InputError
 from stages.find_digit import centred, normalized, scaled
 from stages.pictures import load, read, to_grey
 from tests import photos
+from tools import ROOT
 
 
 def bar(height: int, width: int, *, grey: int = 0, paper: int = 255, top: int = 10, left: int = 10) -> Image.Image:
@@ -34,6 +37,20 @@ def ink_box(field: NDArray[np.float32]) -> tuple[int, int, int, int]:
 def saved(image: Image.Image, path: Path, **options: Any) -> Path:
     image.save(path, **options)
     return path
+
+
+def test_the_processes_that_read_many_pictures_end_with_a_killed_one(tmp_path: Path) -> None:
+    path = saved(bar(60, 30), tmp_path / "bar.png")
+    program = f"""
+import os, signal
+from pathlib import Path
+from stages.pictures import read_all
+next(read_all([Path({str(path)!r})] * 100_000))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    # The other processes hold the pipe too, so its end shows that they have ended.
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == -9
 
 
 # The bar is 20 x 10 pixels, its centre of mass at the lower right of the four pixels in the middle, as MNIST's are.

@@ -55,6 +55,10 @@ class Revision:
         return REMAKE if self.commit else "run `dvc repro`; REV=HEAD names the committed run"
 
 
+class NotHereError(InputError):
+    """A file of a revision is neither in git or the workspace, nor in the cache or the storage."""
+
+
 WORKSPACE = "workspace"
 
 
@@ -199,7 +203,8 @@ def read_text(revision: Revision, path: str | Path) -> str:
 def read_bytes(revision: Revision, path: str | Path) -> bytes:
     """Read a file tracked by git, or by DVC from the cache or else the storage.
 
-    Raises `InputError` if the file is not there, or if its MD5 is not the one that dvc.lock names.
+    Raises `NotHereError` if the file is not there, and `InputError` if it cannot be read, or if its MD5 is not the one
+    that dvc.lock names.
     """
     name = Path(path).as_posix()
     with git_errors(revision.repo), opened(revision.repo) as (dvc, git):
@@ -215,7 +220,7 @@ def read_bytes(revision: Revision, path: str | Path) -> bytes:
             except Exception as error:  # noqa: BLE001 - each kind of storage has its own way to say that it cannot
                 raise InputError(f"{path} {revision.place}: not readable: {error}") from None
         if content is None:
-            raise InputError(_missing(revision, name, expected, is_stored=is_stored))
+            raise NotHereError(_missing(revision, name, expected, is_stored=is_stored))
     found = md5_of(content)
     if expected not in (None, found):
         if not revision.commit:
@@ -293,12 +298,16 @@ def _in_store(dvc: Repo, recorded: Lock, name: str) -> tuple[str | None, bytes |
 
 
 def _object(dvc: Repo, md5: str) -> bytes | None:
+    """Return the object of the first store that has it whole, or else a damaged one."""
+    content = None
     for store in _stores(dvc) if md5 else ():
         try:
-            return bytes(store.fs.cat_file(store.oid_to_path(md5)))
+            content = bytes(store.fs.cat_file(store.oid_to_path(md5)))
         except FileNotFoundError:
             continue
-    return None
+        if md5_of(content) == md5.removesuffix(".dir"):
+            break
+    return content
 
 
 def _stores(dvc: Repo) -> Iterator[Any]:
