@@ -3,6 +3,8 @@
 .PHONY: test test-faults test-team test-processors bench lint format plots-page screenshots requirements clean predict
 .PHONY: serve bench-serve collect sweep test-sweep
 .DEFAULT_GOAL := help
+# Two tasks of one `make -j` would install into one .venv at once.
+.NOTPARALLEL:
 
 ##@ First steps
 help:  ## List the tasks
@@ -10,6 +12,10 @@ help:  ## List the tasks
 		/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Values from users reach the recipes as environment variables, so that neither make nor a shell runs a part of a value.
+# Some shells export HOST, the name of the machine. It must not open the server to the network.
+ifneq ($(origin HOST),command line)
+override HOST :=
+endif
 GIVEN := BUMP COLLECT ENDPOINT FROM HOST IMAGE MODEL OFFLINE PORT PYTHON QUICK RAY REV REV2 SAMPLE STAGE SWEEP URL VERSION
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)

@@ -63,7 +63,7 @@ def tree(tmp_path: Path) -> Path:
         (folder / ".venv" / name).touch()
     (folder / "dvc.yaml").touch()
     for command in (["init", "--quiet"], ["add", "dvc.yaml"]):
-        subprocess.run(["git", *command], cwd=folder, check=True)
+        subprocess.run(["git", *command], cwd=folder, env=environment(), check=True)
     return folder
 
 
@@ -72,11 +72,21 @@ def write_program(path: Path) -> None:
     path.chmod(0o755)
 
 
+def environment() -> dict[str, str]:
+    """Return the variables of this process, without those of git, of make and of the tasks."""
+    names = {"OFFLINE", "PYTHON", "QUICK", "SAMPLE"} | {name for values in TARGETS.values() for name in values}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("GIT_", "MAKE", "MFLAGS")) and name not in names
+    }
+
+
 def make(tree: Path, *arguments: str, exit_code: int = 0, given: Mapping[str, str] | None = None) -> str:
-    others = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     done = subprocess.run(
-        ["make", *arguments], cwd=tree, env={**others, **(given or {})}, capture_output=True, text=True, check=False
-    )
+        ["make", *arguments], cwd=tree, env={**environment(), **(given or {})}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
     assert done.returncode == exit_code, done.stdout + done.stderr
     assert not list(tree.rglob("mark"))
     return done.stdout + done.stderr
@@ -93,11 +103,15 @@ def arguments(tree: Path) -> list[str]:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_value_is_one_argument(target: str, value: str, tree: Path) -> None:
     values = dict.fromkeys(TARGETS[target], value)
-    expected = [form.format(value) for forms in TARGETS[target].values() for form in forms]
-    make(tree, target, given=values)
-    assert arguments(tree)[-1 - len(expected) : -1] == expected
+    expected = {name: [form.format(value) for form in forms] for name, forms in TARGETS[target].items()}
     make(tree, target, *(f"{name}={each}" for name, each in values.items()))
-    assert arguments(tree)[-1 - len(expected) : -1] == expected
+    everything = [argument for forms in expected.values() for argument in forms]
+    assert arguments(tree)[-1 - len(everything) : -1] == everything
+    make(tree, target, given=values)
+    others = [argument for name, forms in expected.items() if name != "HOST" for argument in forms]
+    found = arguments(tree)
+    assert found[-1 - len(others) : -1] == others
+    assert not any(argument.startswith("--host") for argument in found), "other programs export HOST too"
 
 
 @pytest.mark.parametrize(

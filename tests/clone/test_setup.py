@@ -253,6 +253,27 @@ def test_a_folder_of_hooks_is_named_with_its_origin_and_a_remedy_that_works(
     assert push(fresh, tmp_path / "bare", "main").startswith("checked")
 
 
+@pytest.mark.parametrize("content", [f"#!/bin/sh\nexec {CALL}\n", "#!/bin/sh\necho theirs\n"])
+def test_a_hook_that_git_ignores_is_named(content: str, fresh: Clone) -> None:
+    hook = fresh.folder / ".git/hooks/pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(content)
+    hook.chmod(0o644)
+    assert error_of(setup(fresh, exit_code=1)) == (
+        f"error: {hook}: git ignores this hook, because it is not executable; run `chmod +x {hook}` or remove it, "
+        "then `make setup` again"
+    )
+    assert hook.read_text() == content
+
+
+def test_a_call_in_a_comment_of_a_hook_is_none(fresh: Clone) -> None:
+    hook = fresh.folder / ".git/hooks/pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\n# {CALL}\n")
+    hook.chmod(0o755)
+    assert "your own hook, which stays" in error_of(setup(fresh, exit_code=1))
+
+
 def test_a_folder_of_hooks_that_calls_ours_is_fine(fresh: Clone, tmp_path: Path) -> None:
     hook = tmp_path / "hooks/pre-push"
     hook.parent.mkdir()

@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.pages.browser import Pages
 from tests.serve.conftest import png
 from tests.serve.running import Client, in_thread
-from tools.serve import limits
+from tests.serve.test_serving import md5_of, replace
+from tools.serve import app, limits
 from tools.serve.collect import Collection
 from tools.serve.serving import Serving
 
@@ -171,6 +172,17 @@ def test_a_finger_draws_and_does_not_scroll(browser: Browser, client: Client) ->
     assert (paper(page) < 128).sum() > 1_000
     assert page.evaluate("scrollY") == 0
     page.close()
+
+
+def test_the_page_names_the_model_that_answers(
+    page: Page, workspace: Path, newer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "REFRESH", 0.01)
+    replace(workspace, newer)
+    draw(page)
+    expect(page.locator("#said")).to_contain_text("This is a")
+    draw(page, [(0.5, 0.2), (0.5, 0.8)])
+    expect(page.locator("#model")).to_contain_text(md5_of(newer))
 
 
 def test_a_screen_reader_finds_names_and_what_changes(page: Page) -> None:

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 import numpy as np
 from PIL import Image
@@ -99,7 +99,8 @@ def running(name: str) -> Iterator[Server]:
 
 
 def answers(port: int) -> bool:
-    with suppress(URLError, ConnectionError), urlopen(f"http://127.0.0.1:{port}/health") as response:
+    direct = build_opener(ProxyHandler({}))
+    with suppress(URLError, OSError), direct.open(f"http://127.0.0.1:{port}/health", timeout=1) as response:
         return bool(response.status == 200)
     return False
 

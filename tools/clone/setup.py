@@ -4,6 +4,7 @@ Git runs copies outside of the work tree, since checkout, fetch and merge of a b
 A push runs `tools.storage.check` of the branch that is checked out.
 """
 
+import os
 import shlex
 import subprocess
 import sys
@@ -129,6 +130,11 @@ def install_hook() -> Iterator[str]:
             f"core.hooksPath: git runs the hooks in {path} alone, as {origin} says; add the line `{CALL}` to "
             f"{hook}, or run `git config {own} core.hooksPath{value}` for this clone and `make setup` again"
         )
+    if hook.is_file() and not os.access(hook, os.X_OK):
+        raise InputError(
+            f"{hook}: git ignores this hook, because it is not executable; run `chmod +x {shlex.quote(str(hook))}` or "
+            "remove it, then `make setup` again"
+        )
     if hook.exists() or hook.is_symlink():
         raise InputError(
             f"{hook}: your own hook, which stays; add the line `{CALL}` before commands that read the input"
@@ -138,7 +144,11 @@ def install_hook() -> Iterator[str]:
 
 
 def calls_ours(hook: Path) -> bool:
-    return hook.is_file() and f"{FOLDER}/pre-push".encode() in hook.read_bytes()
+    """Tell whether git runs a hook that has a line, other than a comment, with our program."""
+    return os.access(hook, os.X_OK) and any(
+        f"{FOLDER}/pre-push".encode() in line and not line.lstrip().startswith(b"#")
+        for line in hook.read_bytes().splitlines()
+    )
 
 
 def write_program(path: Path, content: str) -> bool:

@@ -19,6 +19,7 @@ let pointer = null; // the finger, pen or mouse that draws it
 let place = [SIDE / 2, SIDE / 4]; // of the keyboard's pen
 let changes = 0; // of the paper
 let asking = false;
+let described = ""; // the MD5 of the model that the page names
 
 // The paper
 
@@ -209,6 +210,7 @@ async function ask() {
         await new Promise((resolve) => setTimeout(resolve, AGAIN));
         seen = -1;
       } else {
+        if (response.ok && answer.md5 !== described) await describe();
         const image = response.ok && answer.images.length ? answer.images[0] : null;
         display(image);
         // While somebody draws the bars move, and nothing is read out.
@@ -282,6 +284,7 @@ async function collect(digit) {
 
 async function describe() {
   const model = await (await fetch("model")).json();
+  described = model.md5;
   find("model").textContent = [model.name, model.version, `MD5 ${model.md5}`].filter(Boolean).join(", ");
   find("collect").hidden = !model.collects;
   find("card").hidden = !model.card;

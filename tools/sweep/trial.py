@@ -58,6 +58,17 @@ OF_A_NODE = {"ResourceExhaustedError", "URLError", "_ArrayMemoryError"} | {
     if isinstance(kind, type) and issubclass(kind, ImportError | MemoryError | OSError)
 }
 DISK_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+# Variables that name another repository, as git sets them for its hooks, or settings of DVC.
+ELSEWHERE = (
+    "GIT_ALTERNATE_",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_",
+    "GIT_PREFIX",
+    "GIT_WORK_TREE",
+    "DVC_",
+)
 POLL = 0.2  # seconds between two looks at a running training
 
 
@@ -279,10 +290,8 @@ class DvcTrial(tune.Trainable):
         return done
 
     def environment(self) -> dict[str, str]:
-        """Return the variables of commands: none of git's or DVC's, and no import from elsewhere than the copy."""
-        own = {
-            name: value for name, value in os.environ.items() if not name.startswith(("GIT_DIR", "GIT_WORK", "DVC_"))
-        }
+        """Return the variables of commands: none of DVC's, and no repository or import from elsewhere than the copy."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith(ELSEWHERE)}
         own.pop("PYTHONPATH", None)
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return own | {"PATH": programs, "GIT_TERMINAL_PROMPT": "0"} | dict(self.job.author)
