@@ -46,7 +46,7 @@ def test_a_stage_killed_at_a_random_moment_ends_with_the_same_bytes(
 
 
 @pytest.mark.fault("interruptions by Ctrl-C survived")
-@pytest.mark.parametrize("moment", [0.5, 1.5, 3.0, "epoch 2/8"])
+@pytest.mark.parametrize("moment", [1.0, 2.0, 4.0, "epoch 2/8"])
 def test_ctrl_c_ends_training_with_one_word(moment: float | str, undisturbed: Undisturbed, tmp_path: Path) -> None:
     fill(tmp_path, undisturbed.before["train"])
     process = start("train", tmp_path)
