@@ -313,6 +313,23 @@ def test_trials_get_the_url_of_a_storage_that_this_clone_has_alone(
     assert remote.storage() == "s3://mine/path"
 
 
+def test_keys_that_trials_do_not_get_are_named(shared: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared.run("dvc", "remote", "add", "--default", "storage", "s3://team/mnist")
+    remote.check_keys()
+    for name, variable in (("access_key_id", "AWS_ACCESS_KEY_ID"), ("secret_access_key", "AWS_SECRET_ACCESS_KEY")):
+        shared.run("dvc", "remote", "modify", "--local", "storage", name, "secret")
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(InputError) as refused:
+        remote.check_keys()
+    assert str(refused.value) == (
+        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: not set; trials read the keys of the storage from these variables, "
+        "and not from .dvc/config.local; export them, and run this again"
+    )
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(variable, "secret")
+    remote.check_keys()
+
+
 def test_an_experiment_with_the_name_that_is_tried_out_does_not_matter(shared: Clone) -> None:
     head = shared.run("git", "rev-parse", "HEAD").strip()
     made = shared.run("git", "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "dvc: commit experiment").strip()

@@ -25,6 +25,12 @@ from tools.sweep.git import reason_of
 from tools.sweep.record import Key, name_of
 
 NAME = "origin"
+# The settings of a storage's keys in .dvc/config.local, and the variables that trials read.
+KEYS = {
+    "access_key_id": "AWS_ACCESS_KEY_ID",
+    "secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "session_token": "AWS_SESSION_TOKEN",
+}
 # What the trials take from the commit.
 RUN_FROM = (str(PARAMS), "dvc.yaml", "requirements.txt", "stages", "data", ".dvc/config")
 
@@ -91,6 +97,20 @@ def storage() -> str:
         try_out(opened)
         note_folder(opened)
         return str(repo.config["remote"][repo.config["core"]["remote"]]["url"])
+
+
+def check_keys() -> None:
+    """Check that trials on this machine have the keys of the storage.
+
+    Raises `InputError` if only .dvc/config.local has them, which is not part of a trial's clone.
+    """
+    with git_errors(ROOT), Repo(str(ROOT)) as repo:
+        settings = repo.config["remote"][repo.config["core"]["remote"]]
+    if missing := [variable for name, variable in KEYS.items() if name in settings and not os.environ.get(variable)]:
+        raise InputError(
+            f"{', '.join(missing)}: not set; trials read the keys of the storage from these variables, and not from "
+            ".dvc/config.local; export them, and run this again"
+        )
 
 
 def author() -> dict[str, str]:

@@ -54,6 +54,8 @@ def main() -> None:
     path = record.path_of(name, job.commit)
     outcomes = plan.merged(name, sweep, base, record.load(path), remote.experiments(name, job.commit))
     if plan.is_left(sweep, outcomes):
+        if not arguments.ray:
+            remote.check_keys()
         with cluster(arguments.ray):
             check_room(sweep, grows=bool(arguments.ray))
             run(sweep, job, outcomes, path)
