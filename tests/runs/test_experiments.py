@@ -42,6 +42,19 @@ def test_the_run_here_is_the_first_and_what_cannot_be_read_is_named(clone: Clone
     assert faults == ["HEAD: reports/history.csv: there is no such file"]
 
 
+def test_a_version_from_before_the_project_was_moved_is_named(clone: Clone) -> None:
+    clone.run("git", "tag", "--annotate", "--message=v", "lstm@v1.0.0")
+    moved = clone.folder / "models" / "digits"
+    names = [path.name for path in clone.folder.iterdir() if path.name not in (".git", "models")]
+    moved.mkdir()
+    for name in names:
+        (clone.folder / name).rename(moved / name)
+    clone.commit("Moved")
+    entries, faults = load_all(moved)
+    assert [entry.name for entry in entries] == ["HEAD"]
+    assert faults == ["lstm@v1.0.0: dvc.lock: there is no such file"]
+
+
 def test_only_the_lists_of_files_are_left_out_of_a_lock(clone: Clone) -> None:
     text = (clone.folder / "dvc.lock").read_text().replace("  train:\n", "  train-long@a b:\n", 1)
     less = without_files(text)

@@ -67,6 +67,21 @@ def test_a_name_of_nothing_comes_with_the_command_that_gets_it(name: str, messag
         resolve(name, clone.folder)
 
 
+def test_experiments_with_one_name_are_told_apart_by_their_commits(clone: Clone) -> None:
+    found = []
+    for message in ("Second", "Third"):
+        clone.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
+        clone.run("dvc", "exp", "save", "--name", "tried", "--force")
+        found.append(
+            clone.run("git", "rev-parse", f"refs/exps/{head_of(clone)[:2]}/{head_of(clone)[2:]}/tried").strip()
+        )
+    clone.run("git", "commit", "--quiet", "--allow-empty", "--message", "Fourth")
+    with pytest.raises(InputError, match="tried: 2 experiments of different commits have this name") as refused:
+        resolve("tried", clone.folder)
+    assert set(str(refused.value).split(": ")[-1].split(" or ")) == {commit[:10] for commit in found}
+    assert [resolve(commit[:10], clone.folder).commit for commit in found] == found
+
+
 def test_a_reference_that_is_no_experiment_is_named_with_the_command_that_removes_it(clone: Clone) -> None:
     reference = "refs/exps/12/345/<b>x</b>"
     clone.run("git", "update-ref", reference, "HEAD")

@@ -61,13 +61,14 @@ class _Source:
 
     about: About
     tree: pygit2.Tree | None
+    prefix: Path  # of the project in the tree
     folder: Revision
 
     def read(self, path: Path) -> str:
         if self.tree is None:
             return read_text(self.folder, path)
         try:
-            blob = self.tree[path.as_posix()]
+            blob = self.tree[(self.prefix / path).as_posix()]
         except KeyError:
             raise InputError(f"{path}: there is no such file") from None
         if not isinstance(blob, pygit2.Blob) or blob.size > LIMIT:
@@ -85,11 +86,10 @@ def _named(repo: str | Path) -> Iterator[tuple[str, _Source]]:
         prefix = Path(dvc.root_dir).resolve().relative_to(Path(git.workdir).resolve())
 
         def source(commit: pygit2.Commit, *, is_experiment: bool = False) -> _Source:
-            tree = commit.tree if prefix == Path() else commit.tree[prefix.as_posix()].peel(pygit2.Tree)
-            return _Source(about.of_commit(git, commit, is_experiment=is_experiment), tree, here)
+            return _Source(about.of_commit(git, commit, is_experiment=is_experiment), commit.tree, prefix, here)
 
         if not here.commit:
-            yield str(here), _Source(about.describe(here), None, here)
+            yield str(here), _Source(about.describe(here), None, prefix, here)
         yield "HEAD", source(git[git.head.target].peel(pygit2.Commit))
         for version in reversed(versions.registered(dvc.scm)):
             yield version.tag, source(git[version.commit].peel(pygit2.Commit))

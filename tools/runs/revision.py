@@ -110,6 +110,11 @@ def _commit(scm: Any, name: str) -> str:
         # DVC would take an empty name for HEAD.
         return str(resolve_rev(scm, name or "no name"))
     except RevError:
+        if same := [scm.get_ref(ref)[:10] for ref in scm.iter_refs("refs/exps/") if ref.endswith(f"/{name}")]:
+            raise InputError(
+                f"{name}: {len(same)} experiments of different commits have this name; name one by its own commit: "
+                f"{' or '.join(same)}"
+            ) from None
         raise InputError(
             f"{name}: no commit, branch, tag or experiment here; `git fetch --tags` gets those of others, "
             f"`dvc exp pull origin {name}` an experiment"
