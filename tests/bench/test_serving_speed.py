@@ -14,7 +14,7 @@ from stages.errors import InputError
 from stages.pictures import read
 from tests.serve.conftest import archive_of, png
 from tests.serve.running import Client, in_thread
-from tools.bench.serving import CLIENTS, Server, ask, encoded, report, request
+from tools.bench.serving import CLIENTS, Server, answers, ask, encoded, report, request
 from tools.serve.serving import Serving
 
 
@@ -66,3 +66,9 @@ def test_images_are_written_as_they_are(tmp_path: Path) -> None:
     image[4:24, 12:15] = 1
     (tmp_path / "a.png").write_bytes(encoded(image[np.newaxis])[0])
     assert read(tmp_path / "a.png").shape == (28, 28)
+
+
+def test_a_proxy_does_not_answer_for_this_machine(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert answers(int(client.url.rpartition(":")[2]))
+    assert not answers(1)

@@ -293,7 +293,7 @@ def test_a_pair_is_found_by_its_commits_in_this_order() -> None:
         ),
         (
             {"own": OwnPictures.of(paired(1, 0)), "decision": "refused"},
-            "own is .* give None here; it was made with other packages, or by hand; if it is wrong, delete it: `git",
+            "own is .* give None here; other packages or another processor may predict otherwise: run this where",
         ),
         ({"alpha": 1.0}, "alpha is 1.0, but the commits of v1.1.0 and v1.0.0 give 0.0083"),
     ],

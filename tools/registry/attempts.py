@@ -155,11 +155,15 @@ def check_same(recorded: Attempt, again: Attempt) -> None:
     for field in ("images", "fixed", "broken", "alpha", "own", "decision"):
         told, found = getattr(recorded, field), getattr(again, field)
         if told != found:
-            # Own pictures are predicted again, which other versions of the packages may do otherwise.
-            cause = "it was made with other packages, or by hand" if field == "own" else "somebody made it by hand"
+            # Own pictures are predicted again. Deleting a true record would give its share of the budget back.
+            help_ = (
+                "other packages or another processor may predict otherwise: run this where the record was made"
+                if field == "own"
+                else f"somebody made it by hand; if it is wrong, delete it: {versions.deletion(recorded.name)}"
+            )
             raise InputError(
                 f"{recorded.name}: {field} is {told}, but the commits of {again.candidate} and {again.holder} give "
-                f"{found} here; {cause}; if it is wrong, delete it: {versions.deletion(recorded.name)}"
+                f"{found} here; {help_}"
             )
 
 
