@@ -458,7 +458,8 @@ def test_a_clone_of_another_user_is_named_with_what_git_asks_for(recorded: Clone
         remedy = f"git config --global --add safe.directory {recorded.folder}"
         assert line == f"error: {recorded.folder}: it belongs to another user; `{remedy}` makes git read it"
     recorded.run("sh", "-c", remedy)
-    assert "the same commit" in error_of(recorded.run("python", "-m", "tools.pages.compare", exit_code=1))
+    line = error_of(recorded.run("python", "-m", "tools.pages.compare", exit_code=1))
+    assert "HEAD is the commit of the current run" in line
 
 
 def test_a_clone_of_a_url_or_a_bare_repository_goes_away(
