@@ -10,7 +10,7 @@ from tools import ROOT
 
 COMMITTED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
-LAYERS = "lstm_units:             # of each LSTM layer\n  - 128\n  - 128\n"
+LAYERS = "lstm_units:             # units of each LSTM layer\n  - 128\n  - 128\n"
 
 
 def load(text: str, folder: Path) -> Any:
