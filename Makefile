@@ -11,11 +11,11 @@ help:  ## List the tasks
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Values from users reach the recipes as environment variables, so that neither make nor a shell runs a part of a value.
 # Some shells export HOST, the name of the machine. It must not open the server to the network.
 ifneq ($(origin HOST),command line)
 override HOST :=
 endif
+# Values from users reach the recipes as environment variables, so that neither make nor a shell runs a part of a value.
 GIVEN := BUMP COLLECT ENDPOINT FROM HOST IMAGE MODEL OFFLINE PORT PYTHON QUICK RAY REV REV2 SAMPLE STAGE SWEEP URL VERSION
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
@@ -150,7 +150,7 @@ test-faults: .venv/installed-dev  ## Test kills, full disks and damaged files, a
 	FAULTS=$(if $(SAMPLE),sample,all) $(IN_VENV) python -m pytest -m fault --dist=load
 
 test-team: .venv/installed-dev  ## Test a team's day: two clones, a folder and an S3 server as storage
-	TEAM=1 $(IN_VENV) python -m pytest tests/team --timeout=600
+	TEAM=1 $(IN_VENV) python -m pytest tests/team
 
 test-sweep: .venv/installed-dev .venv/installed-sweep  ## Test sweeps on a Ray cluster, and count the faults: 15 minutes; SAMPLE=1: 5 minutes
 	SWEEPS=$(if $(SAMPLE),sample,all) $(IN_VENV) python -m pytest -n0 tests/sweep --timeout=3600

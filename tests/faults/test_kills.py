@@ -112,7 +112,6 @@ def longer(longer_run: tuple[Clone, dict[str, bytes]], tmp_path: Path) -> tuple[
     return clone.copy(tmp_path / "clone"), expected
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.fault("kills survived")
 def test_dvc_repro_killed_with_its_stage_continues_after_the_last_epoch(longer: tuple[Clone, dict[str, bytes]]) -> None:
     clone, expected = longer
@@ -123,7 +122,6 @@ def test_dvc_repro_killed_with_its_stage_continues_after_the_last_epoch(longer: 
     assert list((clone.folder / ".dvc/tmp/checkpoints").iterdir()) == []
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.fault("kills survived")
 def test_an_experiment_in_a_temporary_folder_continues_after_the_last_epoch(
     longer: tuple[Clone, dict[str, bytes]],
@@ -138,7 +136,6 @@ def test_an_experiment_in_a_temporary_folder_continues_after_the_last_epoch(
     assert clone.content() == expected
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.fault("kills survived")
 def test_an_experiment_queued_again_continues_after_the_last_epoch(longer: tuple[Clone, dict[str, bytes]]) -> None:
     clone, expected = longer
@@ -164,7 +161,6 @@ def wait_until_queued_is(status: str, name: str, clone: Clone) -> None:
         time.sleep(0.5)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.fault("kills survived")
 def test_a_second_training_is_refused_while_one_outlives_its_dvc(longer: tuple[Clone, dict[str, bytes]]) -> None:
     clone, expected = longer
@@ -188,7 +184,6 @@ def epochs_kept(printed: str) -> int:
 # Two at once
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.fault("two at once survived")
 def test_a_second_repro_in_one_workspace_waits_or_is_refused(
     longer: tuple[Clone, dict[str, bytes]],
@@ -204,7 +199,6 @@ def test_a_second_repro_in_one_workspace_waits_or_is_refused(
     assert clone.content() == expected
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.fault("two at once survived")
 def test_two_clones_that_share_a_cache_make_the_same_outputs(
     longer: tuple[Clone, dict[str, bytes]], tmp_path: Path

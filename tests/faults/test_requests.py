@@ -76,7 +76,6 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
 
 
 @pytest.mark.fault("malformed requests answered", MALFORMED)
-@pytest.mark.timeout(600)
 def test_any_malformed_request_is_read_or_refused(server: Process) -> None:
     rng = random.Random(1)  # noqa: S311 - the same damage every time
     kind, body = form()
@@ -104,7 +103,6 @@ def test_any_malformed_request_is_read_or_refused(server: Process) -> None:
 
 
 @pytest.mark.fault("vanishing clients survived", VANISHING)
-@pytest.mark.timeout(600)
 def test_clients_that_vanish_at_any_byte_are_forgotten(server: Process) -> None:
     sent = request(PICTURE)
     for number in range(VANISHING):
@@ -117,7 +115,6 @@ def test_clients_that_vanish_at_any_byte_are_forgotten(server: Process) -> None:
 
 
 @pytest.mark.fault("slow clients survived", SLOW)
-@pytest.mark.timeout(600)
 def test_slow_clients_do_not_keep_others_waiting(server: Process) -> None:
     sent = request(PICTURE)
     cuts = [len(sent) - 1 - number % (len(sent) - 1) for number in range(SLOW)]
@@ -135,7 +132,6 @@ def test_slow_clients_do_not_keep_others_waiting(server: Process) -> None:
 
 @pytest.mark.fault("floods survived")
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads a process's memory from /proc")
-@pytest.mark.timeout(600)
 def test_memory_stays_level_under_a_flood_of_large_pictures(server: Process) -> None:
     large = png((5_000, 4_900))
     noise = io.BytesIO()

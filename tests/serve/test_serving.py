@@ -93,7 +93,6 @@ def test_no_request_is_dropped_while_the_model_changes(
     assert set(answers) == {(200, md5_of(content)), (200, md5_of(newer))}
 
 
-@pytest.mark.timeout(600)
 def test_a_stage_is_followed_from_version_to_version(releases: Clone, picture: bytes, tmp_path: Path) -> None:
     releases.environment["XDG_CACHE_HOME"] = str(tmp_path / "user")
 

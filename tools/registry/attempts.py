@@ -156,14 +156,14 @@ def check_same(recorded: Attempt, again: Attempt) -> None:
         told, found = getattr(recorded, field), getattr(again, field)
         if told != found:
             # Own pictures are predicted again. Deleting a true record would give its share of the budget back.
-            help_ = (
+            remedy = (
                 "other packages or another processor may predict otherwise: run this where the record was made"
                 if field == "own"
                 else f"somebody made it by hand; if it is wrong, delete it: {versions.deletion(recorded.name)}"
             )
             raise InputError(
                 f"{recorded.name}: {field} is {told}, but the commits of {again.candidate} and {again.holder} give "
-                f"{found} here; {help_}"
+                f"{found} here; {remedy}"
             )
 
 

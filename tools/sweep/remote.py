@@ -96,7 +96,13 @@ def storage() -> str:
         opened = open_storage(repo)
         try_out(opened)
         note_folder(opened)
-        return str(repo.config["remote"][repo.config["core"]["remote"]]["url"])
+        return str(_settings(repo)["url"])
+
+
+def _settings(repo: Repo) -> Mapping[str, Any]:
+    """Return the storage's settings, those that this clone has alone included."""
+    settings: Mapping[str, Any] = repo.config["remote"][repo.config["core"]["remote"]]
+    return settings
 
 
 def check_keys() -> None:
@@ -105,7 +111,7 @@ def check_keys() -> None:
     Raises `InputError` if only .dvc/config.local has them, which is not part of a trial's clone.
     """
     with git_errors(ROOT), Repo(str(ROOT)) as repo:
-        settings = repo.config["remote"][repo.config["core"]["remote"]]
+        settings = _settings(repo)
     if missing := [variable for name, variable in KEYS.items() if name in settings and not os.environ.get(variable)]:
         raise InputError(
             f"{', '.join(missing)}: not set; trials read the keys of the storage from these variables, and not from "
