@@ -200,8 +200,8 @@ def test_a_model_without_probabilities_is_refused(clone: Clone, pictures: Path) 
 
 @pytest.mark.parametrize("option", ["--model", "--repo"])
 def test_an_empty_option_is_refused(first_run: Clone, option: str) -> None:
-    printed = first_run.run(*PREDICT, "picture.png", option, "", exit_code=2)
-    assert f"{option} is empty: give it a value, or leave it out" in printed
+    printed = first_run.run(*PREDICT, "picture.png", option, "", exit_code=1)
+    assert error_of(printed) == f"error: {option} is empty; give it a value, or leave it out"
 
 
 def test_a_clone_that_fails_leaves_nothing_behind(first_run: Clone, pictures: Path, tmp_path: Path) -> None:
@@ -226,5 +226,5 @@ def test_a_picture_that_is_not_there_is_one_line(first_run: Clone) -> None:
 
 
 def test_a_repository_without_a_revision_is_asked_for_one(first_run: Clone) -> None:
-    printed = first_run.run(*PREDICT, "picture.png", "--repo", ".", exit_code=2)
-    assert "--repo needs --model" in printed
+    printed = first_run.run(*PREDICT, "picture.png", "--repo", ".", exit_code=1)
+    assert error_of(printed) == "error: --repo needs --model, which names the revision of the model"

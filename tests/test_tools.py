@@ -14,7 +14,8 @@ OF_PROGRAMS = {  # that git and the benchmarks start, not people
     "tools/clone/merge_lock.py",
     "tools/clone/merge_own.py",
 }
-FILES = (path.relative_to(ROOT) for path in (ROOT / "tools").rglob("*.py") if '"__main__"' in path.read_text("utf-8"))
+IS_RUN = 'if __name__ == "__main__"'
+FILES = (path.relative_to(ROOT) for path in (ROOT / "tools").rglob("*.py") if IS_RUN in path.read_text("utf-8"))
 TOOLS = sorted(".".join(file.with_suffix("").parts) for file in FILES if file.as_posix() not in OF_PROGRAMS)
 
 
@@ -34,3 +35,22 @@ def test_a_tool_shows_its_help_and_does_nothing_else(tool: str) -> None:
     )  # fmt: skip
     assert done.stdout.startswith("usage: ")
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "reason"),
+    [
+        ("tools.serve.server", ["--port=abc"], "argument --port: invalid int value: 'abc'"),
+        ("tools.registry.register", ["--bump=huge"], "argument --bump: invalid choice: 'huge'"),
+        ("tools.verify", ["--revision"], "unrecognized arguments: --revision"),
+        ("tools.collect", [], "the following arguments are required: folder"),
+    ],
+)
+def test_arguments_that_a_tool_does_not_take_are_one_line(tool: str, arguments: list[str], reason: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", tool, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {reason}")
+    assert line.endswith(f"; `python -m {tool} --help` says what is allowed")

@@ -36,9 +36,9 @@ def main() -> None:
     arguments = parser.parse_args()
     for option in ("model", "repo"):
         if getattr(arguments, option) == "":
-            parser.error(f"--{option} is empty: give it a value, or leave it out")
+            raise InputError(f"--{option} is empty; give it a value, or leave it out")
     if arguments.repo and not arguments.model:
-        parser.error("--repo needs --model: which revision's model is it to be?")
+        raise InputError("--repo needs --model, which names the revision of the model")
     if isinstance(sys.__stdout__, io.TextIOWrapper):  # DVC's colours wrap sys.stdout
         sys.__stdout__.reconfigure(errors="backslashreplace")  # for letters that the terminal's encoding lacks
 

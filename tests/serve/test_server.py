@@ -76,7 +76,7 @@ def test_the_parts_of_an_answer_are_sent_without_delay() -> None:
 
 @pytest.mark.parametrize("option", ["--model", "--collect"])
 def test_an_empty_value_is_refused(option: str, folder: Clone) -> None:
-    assert f"{option} is empty: give it a value, or leave it out" in folder.run(*SERVE, option, "", exit_code=2)
+    assert f"{option} is empty; give it a value, or leave it out" in folder.run(*SERVE, option, "", exit_code=1)
 
 
 # Clients that are slow or vanish

@@ -23,7 +23,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for option in ("model", "collect"):
         if getattr(arguments, option) == "":
-            parser.error(f"--{option} is empty: give it a value, or leave it out")
+            raise InputError(f"--{option} is empty; give it a value, or leave it out")
     try:
         # An environment for training lacks their packages.
         from tools.serve.app import make_server  # noqa: PLC0415
