@@ -1,7 +1,10 @@
 """The command `make sweep`."""
 
+import socket
+import threading
 from collections.abc import MutableMapping
 from contextlib import nullcontext
+from errno import ECONNREFUSED
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,6 +122,39 @@ def test_a_trial_for_which_no_node_has_room_is_refused_or_waits(
     monkeypatch.setattr("ray.nodes", lambda: [node(2, 8), node(4, 2)])
     check_room(sweep, grows=False)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        (
+            "127.0.0.1:1",
+            f"Ray at 127.0.0.1:1: [Errno {ECONNREFUSED}] Connection refused; correct the address, or",
+        ),
+        ("127.0.0.1:65536", "Ray at 127.0.0.1:65536: "),
+        ("host", "RAY=host: expected the address of a cluster's head, such as host:6379"),
+        ("ray://host:1", "RAY=ray://host:1: expected the address of a cluster's head, such as host:6379"),
+    ],
+)
+def test_an_address_of_no_cluster_is_refused(address: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tools.sweep.sweep import cluster  # noqa: PLC0415
+
+    monkeypatch.setattr("ray.init", pytest.fail)
+    monkeypatch.setattr("tools.sweep.sweep.START", 0.0)
+    with pytest.raises(InputError) as refused, cluster(address):
+        pass
+    assert str(refused.value).startswith(reason)
+
+
+def test_a_head_that_is_starting_is_waited_for() -> None:
+    from tools.sweep.sweep import wait_for_head  # noqa: PLC0415
+
+    with socket.socket() as head:
+        head.bind(("127.0.0.1", 0))
+        starting = threading.Timer(0.5, head.listen)
+        starting.start()
+        wait_for_head(f"127.0.0.1:{head.getsockname()[1]}")
+        starting.join()
 
 
 def test_why_ray_does_not_start_is_said_also_where_its_error_has_no_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,11 @@ or if the storage lost files of an experiment.
 
 import logging
 import os
+import re
+import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -31,6 +34,7 @@ from ray.tune.schedulers import ASHAScheduler
 from stages.errors import InputError, one_line_errors
 from stages.params import Params, load_params
 from stages.pictures import cores
+from stages.terminal import printable
 from tools import ROOT, make_parser
 from tools.sweep import page, plan, record, remote, specification, table
 from tools.sweep.progress import Progress
@@ -40,6 +44,7 @@ from tools.sweep.specification import Sweep
 from tools.sweep.trial import DvcTrial, Job
 
 ATTEMPTS = 20  # more of a trial, after its node, the git remote or the storage was lost
+START = 30.0  # seconds in which a cluster's head must answer
 PAUSE = 15.0  # seconds before an attempt that met none of them ends
 
 
@@ -87,6 +92,8 @@ def make_job(name: str, sweep: Sweep, base: Params) -> Job:
 @contextmanager
 def cluster(address: str | None) -> Iterator[None]:
     """Start Ray on this machine for the block, or connect to a cluster."""
+    if address:
+        wait_for_head(address)
     packages = [str(ROOT / name) for name in ("stages", "tools")]
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
@@ -112,6 +119,27 @@ def cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def wait_for_head(address: str) -> None:
+    """Connect to a cluster's head, which may be starting. Ray itself would try for a quarter of an hour.
+
+    Raises `InputError` if nothing answers in time.
+    """
+    host, _, port = address.rpartition(":")
+    if not re.fullmatch(r"\[.+\]|[^:/]+", host) or not re.fullmatch(r"\d{1,5}", port):
+        raise InputError(f"RAY={printable(address)}: expected the address of a cluster's head, such as host:6379")
+    end = time.monotonic() + START
+    while True:
+        try:
+            return socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except (OSError, OverflowError, UnicodeError) as error:
+            if time.monotonic() > end:
+                raise InputError(
+                    f"Ray at {printable(address)}: {error}; correct the address, or start a head there with "
+                    "`.venv/bin/ray start --head`"
+                ) from None
+        time.sleep(1)
 
 
 def check_room(sweep: Sweep, *, grows: bool) -> None:
