@@ -44,6 +44,17 @@ def config() -> str:
     return Path(".dvc/config").read_text()
 
 
+@pytest.mark.parametrize("arguments", [["s3://bücket/mnist"], ["s3://mnist", "--endpoint=https://bücket.example"]])
+def test_a_url_that_dvc_cannot_write_is_refused(
+    arguments: list[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = config()
+    with pytest.raises(InputError, match=r"bücket.*: DVC writes no letters outside ASCII to \.dvc/config; name a"):
+        switch(monkeypatch, *arguments)
+    assert config() == before
+    assert not list(workspace.glob(".dvc/config.local"))
+
+
 @pytest.mark.parametrize(("url", "written"), [("../shared", "../../shared"), ("{}/shared", "{}/shared")])
 def test_a_folder_is_tried_out_and_written_for_every_clone(
     url: str, written: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -17,6 +17,7 @@ from dvc.fs import LocalFileSystem
 from dvc.repo import Repo
 
 from stages.errors import InputError, one_line_errors
+from stages.terminal import printable
 from tools import make_parser, md5_of
 from tools.runs.revision import git_errors
 from tools.storage.store import NAME, note_folder, open_storage, storage_errors
@@ -31,6 +32,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if {*"{}"} & {*arguments.url}:
         raise InputError(f"{arguments.url}: DVC does not work with a storage whose path has {{ or }}; name one without")
+    for value in (arguments.url, arguments.endpoint or ""):
+        if not value.isascii():
+            raise InputError(
+                f"{printable(value)}: DVC writes no letters outside ASCII to {CONFIG}; name a storage without"
+            )
     with restored_on_failure(CONFIG, LOCAL), git_errors(Path.cwd()):
         configure(arguments.url, arguments.endpoint)
         with Repo() as repo:
