@@ -32,6 +32,20 @@ def test_every_run_is_read_as_a_single_one_is(clone: Clone) -> None:
     assert newer.made_of == older.made_of
 
 
+def test_experiments_of_one_name_have_names_that_git_tells_apart(clone: Clone) -> None:
+    for message in ("Second", "Third"):
+        clone.run("git", "commit", "--quiet", "--allow-empty", "--message", message)
+        clone.run("dvc", "exp", "save", "--name", "try", "--force")
+    clone.run("dvc", "exp", "save", "--name", "once", "--force")
+    entries, _ = load_all(clone.folder)
+    found = {entry.name: entry.about.commit for entry in entries if entry.about.kind == "experiment"}
+    assert len(found) == 3
+    assert "once" in found
+    for name, commit in found.items():
+        assert resolve(name, clone.folder).commit == commit
+        assert name == "once" or name.startswith(f"try-0-g{commit[:7]}")
+
+
 def test_the_run_here_is_the_first_and_what_cannot_be_read_is_named(clone: Clone) -> None:
     add_all(clone, {"fine": (0.5, {})})
     clone.run("git", "rm", "--quiet", "reports/history.csv")

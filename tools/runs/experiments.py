@@ -4,6 +4,7 @@ A repository may have a thousand. So only what a table shows is read, and of dvc
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +95,12 @@ def _named(repo: str | Path) -> Iterator[tuple[str, _Source]]:
         for version in reversed(versions.registered(dvc.scm)):
             yield version.tag, source(git[version.commit].peel(pygit2.Commit))
         found = {name: git[commit].peel(pygit2.Commit) for name, commit in about.experiments(git).items()}
+        names = {reference: reference.split("/", 4)[-1] for reference in found}
+        count = Counter(names.values())
         for reference, commit in sorted(found.items(), key=lambda each: -each[1].commit_time):
-            yield reference.split("/", 4)[-1], source(commit, is_experiment=True)
+            name = names[reference]
+            # Experiments of different commits may have one name. `git describe` writes such names, and git reads them.
+            yield name if count[name] == 1 else f"{name}-0-g{commit.short_id}", source(commit, is_experiment=True)
 
 
 # Code, requirements and data as DVC writes them among a stage's dependencies.
