@@ -113,6 +113,7 @@ def test_another_layer_is_refused(content: bytes, kind: str) -> None:
     changed = with_config(content, lambda config: layer_of(config, "Dropout").update(class_name=kind))
     assert f"found at config.layers.2 {{'class_name': '{kind}'".split(" {")[0] in refusal(changed)
     assert "Input tag" in refusal(changed)
+    assert "; if the file is damaged, restore it with" in refusal(changed)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,7 @@ def test_a_file_that_ends_before_its_size_is_refused_with_the_reason() -> None:
     damaged = bytearray(file.getvalue())
     at = damaged.index(b"PK\x01\x02")  # the archive's list of its files
     damaged[at + 20 : at + 28] = 2 * (10_000).to_bytes(4, "little")  # the sizes of the first one
-    assert "as this project trains them, found EOFError; restore it" in refusal(bytes(damaged))
+    assert "as this project trains them, found EOFError; if the file is damaged, restore it" in refusal(bytes(damaged))
 
 
 def test_a_size_that_an_archive_claims_is_checked_before_memory_is_taken(

@@ -178,7 +178,7 @@ def convert(content: bytes, name: str) -> bytes:
         reason = " ".join(str(error).split()) or type(error).__name__
     raise InputError(
         f"{name}: expected a .keras archive of LSTM, Dropout and Dense layers as this project trains them, found "
-        f"{printable(reason)[:300]}; {RESTORE}"
+        f"{printable(reason)[:300]}; if the file is damaged, {RESTORE}"
     )
 
 
