@@ -87,7 +87,7 @@ class Checkpoint:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
         self._lock.truncate(0)
-        print(os.getpid(), file=self._lock, flush=True)
+        print(f"{os.getpid()} on {os.uname().nodename}", file=self._lock, flush=True)
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -109,8 +109,8 @@ class Checkpoint:
                     lock.seek(0)
                     holder = lock.read().strip()
                 raise InputError(
-                    f"the same training already runs in process {holder}: wait until it ends, or end it with "
-                    f"`kill {holder}`, and run `dvc repro` again"
+                    f"the same training already runs in process {holder}: wait until it ends, or end it there with "
+                    f"`kill {holder.partition(' ')[0]}`, and run `dvc repro` again"
                 ) from None
             except OSError as error:
                 print(

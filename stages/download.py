@@ -49,10 +49,10 @@ def _root() -> Path:
 
 @contextmanager
 def cache_folder() -> Iterator[Path]:
-    """Yield the user's cache folder, or a temporary one if that neither has the files nor can be written to."""
+    """Yield the user's cache folder, or a temporary one if that neither has all files whole nor can be written to."""
     folder = pooch.os_cache("mnist-lstm")
     try:
-        if not all((folder / file.name).is_file() for file in mnist.FILES):
+        if not all(_is_whole(folder / file.name, file) for file in mnist.FILES):
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
@@ -67,6 +67,10 @@ def cache_folder() -> Iterator[Path]:
     )
     with tempfile.TemporaryDirectory(prefix="mnist-lstm-") as temporary:
         yield Path(temporary)
+
+
+def _is_whole(path: Path, file: IdxFile) -> bool:
+    return path.is_file() and os.access(path, os.R_OK) and pooch.file_hash(str(path)) == file.sha256
 
 
 def fetch(

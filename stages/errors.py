@@ -18,6 +18,8 @@ RESTORE = "restore it with `dvc checkout --force`, or remove it and run `dvc rep
 
 INTERRUPTED = "interrupted; run the same command again to go on"
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of a disk, a quota, or the largest file that is allowed
+
 # What the dynamic loader says where an imported library finds no memory, or may not be executed.
 _NOT_MAPPED = ("failed to map segment from shared object", "cannot allocate memory")
 
@@ -89,8 +91,10 @@ def _not_mapped(error: ImportError) -> str | None:
 def _line(error: BaseException) -> str:
     message = "" if _is_memory_of_tensorflow(error) else " ".join(str(error).split())
     message = message or (type(error).__name__ if isinstance(error, OSError) else "out of memory")
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        message += "; make room and run `dvc repro` again"
+    if isinstance(error, IsADirectoryError):
+        message += "; expected a file"
+    if isinstance(error, OSError) and error.errno in FULL:
+        message += "; make room and run the same command again"
     if isinstance(error, ImportError):
         message = f"out of memory, or a file system mounted noexec: {_not_mapped(error)}"
     return f"error: {printable(message)}"

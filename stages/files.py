@@ -14,7 +14,7 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.errors import InputError
+from stages.errors import FULL, InputError
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 DEFLATED = 1_032  # no zip file holds more than this many bytes in one
@@ -24,7 +24,7 @@ DEFLATED = 1_032  # no zip file holds more than this many bytes in one
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path on the same disk, and move it to `path` if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _folder_beside(path) as folder:
+    with _named(path), _folder_beside(path) as folder:
         temporary = folder / path.name  # with its suffix, by which some libraries choose the format
         yield temporary
         for file in temporary.rglob("*") if temporary.is_dir() else [temporary]:
@@ -33,6 +33,17 @@ def replacing(path: Path) -> Iterator[Path]:
         if path.is_dir():
             path.replace(folder / f"{path.name}.old")
         temporary.replace(path)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Add the file's name to the error of a full disk. Python names no file if a write to an open file fails."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

@@ -49,9 +49,20 @@ def name_of(sha256: str) -> str:
 
 
 def find() -> list[Picture]:
-    """List the pictures that are here, in the order of their content.
+    """List the pictures, in the order of their content.
 
     Raises `InputError` if one is there twice, or if what is here is not what DVC tracks.
+    """
+    for folder in (FOLDER / digit for digit in DIGITS):
+        if folder.is_dir() and not folder.with_name(_file_of(folder.name)).exists():
+            raise InputError(f"{folder}: DVC does not track it, so nobody else would get it; run `dvc add {folder}`")
+    return find_all()
+
+
+def find_all() -> list[Picture]:
+    """List the pictures that are here, whether DVC tracks them or not.
+
+    Raises `InputError` if one is there twice, or if DVC or HEAD has pictures that are not here.
     """
     if not FOLDER.is_dir():
         return []
@@ -60,8 +71,8 @@ def find() -> list[Picture]:
         raise InputError(f"{printable(str(FOLDER / name))}: expected folders 0 to {CLASSES - 1}; move or remove it")
     for digit in DIGITS:
         folder, tracked = FOLDER / digit, FOLDER / _file_of(digit)
-        if digit in names and tracked.name not in names:
-            raise InputError(f"{folder}: DVC does not track it, so nobody else would get it; run `dvc add {folder}`")
+        if digit in names and not folder.is_dir():
+            raise InputError(f"{folder}: expected a folder, found none; move or remove it")
         if digit not in names and tracked.name in names:
             raise InputError(
                 f"{folder}: not here, though {tracked} names it; get it with `dvc pull`, or drop all its pictures with "

@@ -13,7 +13,7 @@ from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import AliasEvent
 
-from stages.errors import ROOT, InputError
+from stages.errors import ROOT, InputError, remedied
 
 PATH = Path("params.yaml")
 LIMIT = 64_000  # bytes; the committed file has 2,000
@@ -93,12 +93,13 @@ def load_params(path: Path = PATH) -> Params:
             content = file.read(LIMIT + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: not found{_elsewhere(path)}") from None
-    try:
-        return Params.model_validate(parse(content, str(path), limit=LIMIT))
-    except ValidationError as invalid:
-        faults = [_fault(error) for error in invalid.errors(include_url=False)]
-        more = [f"and {len(faults) - FAULTS:,} more faults"] if len(faults) > FAULTS else []
-        raise InputError(f"{path}: {'; '.join(faults[:FAULTS] + more)}; {LAST_RUN}") from None
+    with remedied(LAST_RUN):
+        try:
+            return Params.model_validate(parse(content, str(path), limit=LIMIT))
+        except ValidationError as invalid:
+            faults = [_fault(error) for error in invalid.errors(include_url=False)]
+            more = [f"and {len(faults) - FAULTS:,} more faults"] if len(faults) > FAULTS else []
+            raise InputError(f"{path}: {'; '.join(faults[:FAULTS] + more)}") from None
 
 
 def _elsewhere(path: Path) -> str:

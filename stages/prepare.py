@@ -13,7 +13,7 @@ from stages import dataset, download, mnist, own
 from stages.dataset import Dataset
 from stages.errors import InputError, one_line_errors
 from stages.files import replacing
-from stages.params import load_params
+from stages.params import LAST_RUN, load_params
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ def split(images: Dataset, *, size: int, seed: int) -> tuple[Dataset, Dataset]:
     if not dataset.CLASSES <= size <= largest:
         raise InputError(
             f"params.yaml: prepare.validation_size: expected 0 or {dataset.CLASSES} to {largest:,} "
-            f"of {len(images):,} images, found {size:,}"
+            f"of {len(images):,} images, found {size:,}; {LAST_RUN}"
         )
     kept, held_out = train_test_split(np.arange(len(images)), test_size=size, stratify=images.labels, random_state=seed)
     return _subset(images, np.sort(kept)), _subset(images, np.sort(held_out))

@@ -1,5 +1,6 @@
 """`make collect`: what is taken into data/own, what is refused and why."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -42,6 +43,9 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
+THEN = "now run `dvc repro`, and commit data/own with the result"
+
+
 def collect(clone: Clone, folder: Path, exit_code: int = 0) -> list[str]:
     printed = clone.run("python", "-m", "tools.collect", str(folder), exit_code=exit_code)
     assert "Traceback" not in printed
@@ -61,7 +65,7 @@ def test_pictures_are_copied_unchanged_named_by_content_and_tracked(fresh: Clone
     counts = re.fullmatch(r"for training (\d), validation (\d), test (\d)", of_parts)
     assert counts is not None
     assert sum(map(int, counts.groups())) == 5
-    assert then == "now run `dvc repro`, and commit data/own with the result"
+    assert then == THEN
     here = fresh.folder / own.FOLDER
     assert content(here) == content(pictures)
     (made,) = (here / "3").iterdir()
@@ -181,6 +185,35 @@ def test_a_file_that_was_edited_in_data_own_is_not_overwritten(fresh: Clone, pic
     assert there.read_bytes() == edited
     there.rename(there.with_name("edited.png"))
     assert collect(fresh, pictures)[0] == "1 taken, 2 already there, 0 refused"
+
+
+def test_after_an_interruption_the_same_command_goes_on(fresh: Clone, pictures: Path) -> None:
+    shutil.move(pictures / "3", pictures.with_name("later"))
+    collect(fresh, pictures)
+    # What a run leaves that ends after it has copied the pictures: a new folder, and one that DVC tracks without them.
+    here = fresh.folder / own.FOLDER
+    shutil.copytree(pictures.with_name("later"), here / "3")
+    save_stroke(here / "1" / "new.png")
+    (here / "9").mkdir()
+    (here / "9" / "by hand.png").write_bytes(b"not looked at yet")
+    shutil.move(pictures.with_name("later"), pictures / "3")
+    save_stroke(pictures / "1" / "stroke.png")
+    assert collect(fresh, pictures) == ["0 taken, 6 already there, 0 refused", THEN]
+    tracked = {digit: yaml.safe_load((here / f"{digit}.dvc").read_text())["outs"][0]["nfiles"] for digit in range(5)}
+    assert tracked == {0: 1, 1: 2, 2: 1, 3: 1, 4: 1}
+    assert not (here / "9.dvc").exists(), "only folders with collected pictures are added"
+    assert fresh.run("dvc", "status").strip() == "Data and pipelines are up to date."
+
+
+def test_while_dvc_is_busy_it_says_so_and_can_be_run_again(fresh: Clone, pictures: Path) -> None:
+    lock = fresh.folder / ".dvc/tmp/lock"
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        line = error_of("\n".join(collect(fresh, pictures, exit_code=1)))
+        assert line.startswith(f"error: {fresh.folder}: DVC is busy: Unable to acquire lock. Most likely another DVC ")
+        assert line.endswith("; then run the same command again")
+    assert collect(fresh, pictures) == ["0 taken, 5 already there, 0 refused", THEN]
+    assert fresh.run("dvc", "status").strip() == "Data and pipelines are up to date."
 
 
 def test_where_nothing_can_be_taken_the_exit_code_is_1(fresh: Clone, tmp_path: Path) -> None:

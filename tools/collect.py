@@ -37,12 +37,19 @@ def main() -> None:
     if not source.is_dir():
         raise InputError(f"{printable(str(source))}: expected a folder with folders named 0 to 9, found none")
     with git_errors(Path.cwd()), Repo() as repo:
-        outcome = collect(source)
-        if outcome.taken:
-            repo.scm_context.quiet = True  # says what to commit, as the last line does
-            repo.add(sorted({str(picture.path.parent) for picture in outcome.taken}))
+        outcome, before = collect(source), records()
+        repo.scm_context.quiet = True  # says what to commit, as the last line does
+        if outcome.digits:
+            repo.add([str(own.FOLDER / digit) for digit in sorted(outcome.digits)])
     print("\n".join(outcome.told()))
+    if records() != before:
+        print(f"now run `dvc repro`, and commit {own.FOLDER} with the result")
     sys.exit(0 if outcome.taken or outcome.known else 1)
+
+
+def records() -> dict[str, bytes]:
+    """Read what DVC knows of data/own."""
+    return {path.name: path.read_bytes() for path in own.FOLDER.glob("*.dvc")}
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,11 @@ class Outcome:
     known: list[Path] = field(default_factory=list)  # which were there already
     refused: list[str] = field(default_factory=list)  # and why
 
+    @property
+    def digits(self) -> set[str]:
+        """The folders of these pictures. After an interruption, DVC may not track known pictures yet."""
+        return {str(picture.digit) for picture in self.taken} | {path.parent.name for path in self.known}
+
     def refuse(self, paths: Iterable[Path], reason: object) -> None:
         self.refused.extend(f"{printable(str(path))}: {reason}" for path in paths)
 
@@ -72,12 +84,11 @@ class Outcome:
             of_part = Counter(picture.part for picture in self.taken)
             yield "taken: " + ", ".join(f"{count:,} of {digit}" for digit, count in sorted(of_digit.items()))
             yield "for " + ", ".join(f"{part} {of_part[part]:,}" for part in own.PARTS)
-            yield f"now run `dvc repro`, and commit {own.FOLDER} with the result"
 
 
 def collect(source: Path) -> Outcome:
     """Copy the pictures of a folder that are new and readable to data/own."""
-    here = {picture.sha256: picture for picture in own.find()}
+    here = {picture.sha256: picture for picture in own.find_all()}
     outcome = Outcome()
     TEMPORARY.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="collect-", dir=TEMPORARY) as folder:

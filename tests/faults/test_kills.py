@@ -169,7 +169,7 @@ def test_a_second_training_is_refused_while_one_outlives_its_dvc(longer: tuple[C
         process.kill()  # but not the stage that it started
         process.wait()
         refused = error_of(clone.run("dvc", "repro", exit_code=FAILED_REPRO))
-        assert re.search(r"the same training already runs in process \d+: .* `kill \d+`", refused)
+        assert re.search(r"the same training already runs in process \d+ on \S+: .* `kill \d+`", refused)
     write_params(clone.folder, **PARAMS)
     clone.run("dvc", "repro")
     assert clone.content() == expected

@@ -482,7 +482,9 @@ def test_a_clone_of_a_url_or_a_bare_repository_goes_away(
 
 def test_a_url_of_nothing_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with pytest.raises(InputError, match=r"none: not readable as a git repository with DVC: "):
+    with pytest.raises(InputError, match=r"none: not readable as a git repository with DVC: SCM error: .*none"):
         resolve("main", "file:///nowhere/none")
+    with pytest.raises(InputError, match=r"Connection refused$"):
+        resolve("main", "https://127.0.0.1:1/none")
     remove_clones()
     assert not list(tmp_path.iterdir())

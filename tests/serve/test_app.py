@@ -500,6 +500,17 @@ def test_a_disk_that_does_not_answer_is_no_fault_of_the_client(
     assert error_of(client.post("/collect?digit=1", picture), 500) == "an error of the server; its log has the details"
 
 
+def test_a_folder_that_was_moved_away_is_made_again(
+    client: Client, picture: bytes, collection: Collection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert client.post("/collect?digit=1", picture).ok
+    assert capsys.readouterr().err == ""
+    collection.folder.rename(collection.folder.with_name("moved"))
+    assert client.post("/collect?digit=1", picture).ok
+    assert len(pictures_in(collection)) == 1
+    assert capsys.readouterr().err == f"note: {collection.folder} was gone, and is made again\n"
+
+
 def test_a_failed_save_leaves_nothing(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")

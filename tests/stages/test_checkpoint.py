@@ -1,6 +1,7 @@
 import errno
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,7 +126,8 @@ def test_a_second_training_of_the_same_inputs_is_refused_until_the_first_ends(re
     ) as holder:  # fmt: skip
         assert holder.stdout
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=rf"the same training already runs in process {holder.pid}: .* `kill"):
+        found = re.escape(f"{holder.pid} on {os.uname().nodename}: ") + rf".* `kill {holder.pid}`"
+        with pytest.raises(InputError, match=rf"the same training already runs in process {found}"):
             Checkpoint("inputs").__enter__()
         with Checkpoint("other"):
             pass

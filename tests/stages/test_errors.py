@@ -46,7 +46,11 @@ def test_lack_of_memory_for_a_library_is_named() -> None:
     ("raised", "printed"),
     [
         ("MemoryError", "error: out of memory\n"),
-        ("OSError(28, 'No space left on device')", "error: [Errno 28] No space left on device; make room and run"),
+        (
+            "OSError(28, 'No space left on device')",
+            "error: [Errno 28] No space left on device; make room and run",
+        ),
+        ("IsADirectoryError(21, 'Is a directory', 'a')", "error: [Errno 21] Is a directory: 'a'; expected a file\n"),
         ("ImportError('a.so: failed to map segment from shared object')", "error: out of memory, or"),
         ("ConnectionResetError", "error: ConnectionResetError\n"),
         ("type('ResourceExhaustedError', (Exception,), {})('OOM when allocating')", "error: out of memory\n"),

@@ -1,5 +1,7 @@
+import errno
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -61,6 +63,12 @@ def test_a_failed_write_keeps_the_earlier_file(tmp_path: Path) -> None:
         fill_the_disk()
     assert path.read_text() == "earlier"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    with pytest.raises(OSError, match=re.escape(f"No space left on device: '{path}'")), replacing(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("name", ["table.csv", "folder"])

@@ -141,6 +141,13 @@ def test_what_is_no_labelled_picture_is_named_with_a_remedy(kind: str, labelled:
     assert not dataset.TRAIN.exists()
 
 
+def test_a_file_in_place_of_a_folder_is_named_with_a_remedy(labelled: list[Path]) -> None:
+    shutil.rmtree(labelled[0].parent)
+    labelled[0].parent.touch()
+    with pytest.raises(InputError, match=r"^data/own/0: expected a folder, found none; move or remove it$"):
+        own.find()
+
+
 def test_hidden_files_are_no_pictures(labelled: list[Path]) -> None:
     (own.FOLDER / ".DS_Store").touch()
     (own.FOLDER / "3" / ".DS_Store").touch()

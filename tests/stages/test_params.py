@@ -5,7 +5,7 @@ import pytest
 from dvc.utils.serialize import load_yaml, modify_yaml, parse_yaml
 
 from stages.errors import InputError
-from stages.params import LIMIT, load_params, parse
+from stages.params import LAST_RUN, LIMIT, load_params, parse
 from tools import ROOT
 
 COMMITTED = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -105,6 +105,7 @@ def test_a_bad_parameter_is_named_with_what_was_found_and_what_is_allowed(
     with pytest.raises(InputError, match=message) as error:
         load(replaced(old, new), tmp_path)
     assert str(error.value).startswith(str(tmp_path / "params.yaml"))
+    assert str(error.value).endswith(LAST_RUN)
 
 
 def test_all_faults_are_named_at_once(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import errno
 import gzip
 import hashlib
 import json
@@ -133,6 +134,23 @@ def test_a_cache_that_has_the_files_is_not_written_to(
     assert capsys.readouterr().err == ""
 
 
+def test_a_damaged_file_in_a_cache_that_cannot_be_written_is_fetched_elsewhere(
+    small_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    write_params(small_mnist.parent, prepare__dataset="mnist", prepare__validation_size=50)
+    prepare.main()
+    with download.cache_folder() as cache:
+        (cache / mnist.TEST_LABELS.name).write_bytes(b"damaged")
+    capsys.readouterr()
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    prepare.main()
+    assert "cannot be written to (Read-only file system), so downloads are not kept" in capsys.readouterr().err
+    assert (mnist.RAW / mnist.TEST_LABELS.name).read_bytes() == (small_mnist / mnist.TEST_LABELS.name).read_bytes()
+
+
 # This repository's own data, by the real `dvc`
 
 # The stage with the test's files and without public mirrors.
@@ -258,7 +276,9 @@ def test_digits_need_no_download(in_empty_folder: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("size", [9, 1_429])
 def test_a_validation_set_that_leaves_a_class_out_is_refused(size: int, in_empty_folder: Path) -> None:
     write_params(in_empty_folder, prepare__dataset="digits", prepare__validation_size=size)
-    with pytest.raises(InputError, match=r"prepare\.validation_size: expected 0 or 10 to 1,428 of 1,438 images, found"):
+    with pytest.raises(
+        InputError, match=r"prepare\.validation_size: expected 0 or 10 to 1,428 of 1,438 images, found .*git restore"
+    ):
         prepare.main()
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pygit2
 from dvc.exceptions import DvcException
+from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.experiments.exceptions import InvalidExpRefError
 from dvc.scm import RevError, clone, resolve_rev
@@ -172,7 +173,14 @@ def git_errors(repo: str | Path) -> Iterator[None]:
                 f"{error.ref}: no name of an experiment; DVC finds no experiment by its name while git has this "
                 f"reference; `{remove}` removes it"
             ) from None
-        reason = " ".join(str(error).split())
+        first: BaseException = error
+        while first.__cause__ is not None:
+            first = first.__cause__
+        reason, cause = (" ".join(str(each).split()) for each in (error, first))
+        if cause not in reason:
+            reason += f": {cause}"
+        if isinstance(error, LockError):
+            raise InputError(f"{repo}: DVC is busy: {reason.rstrip('.')}; then run the same command again") from None
         if "is not owned by" in reason:
             allow = f"git config --global --add safe.directory {shlex.quote(str(Path(repo).resolve()))}"
             raise InputError(f"{repo}: it belongs to another user; `{allow}` makes git read it") from None

@@ -1,10 +1,10 @@
 """Pictures that people drew and named, saved for a later training: folder/<digit>/<hash of the content>.png."""
 
-import errno
 import fcntl
 import hashlib
 import io
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.errors import InputError
+from stages.errors import FULL, InputError
 from stages.find_digit import Grey
 
 PICTURES = 10_000
@@ -56,7 +56,7 @@ class Collection:
                     self.check_room(len(content))
                     self.write(name, content)
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            if error.errno in FULL:
                 raise FullError(f"the picture is not saved: {error.strerror}") from None
             raise
         return name
@@ -64,6 +64,9 @@ class Collection:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Let no other thread and no other process save. The operating system ends the lock of a killed process."""
+        with suppress(FileExistsError):  # somebody may have moved the folder away with its pictures
+            self.folder.mkdir()
+            print(f"note: {self.folder} was gone, and is made again", file=sys.stderr)
         with self.lock, (self.folder / LOCK).open("w") as lock:
             with suppress(OSError):  # some network disks have no locks
                 fcntl.flock(lock, fcntl.LOCK_EX)
