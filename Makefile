@@ -63,7 +63,13 @@ IN_VENV := PATH="$$PWD/.venv/bin:$$PATH"
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sweep.txt
 	touch $@
 
+# `dvc repro` removes a stage's outputs before the stage can refuse params.yaml or own pictures.
+CHECK_INPUTS := python -c 'from stages import own, params; params.load_params(); own.find()'
+
 demo: .venv/installed  ## Run the whole pipeline on small digits in a minute; your data and models stay as they are
+	@test "$$(git rev-parse --is-shallow-repository)" != true || { echo "error: this clone is shallow, and DVC keeps no" \
+		"experiment there; get all commits with: git fetch --unshallow --tags" >&2; exit 1; }
+	@$(IN_VENV) $(CHECK_INPUTS)
 	$(IN_VENV) dvc exp run --temp -f -n demo \
 		-S prepare.dataset=digits -S prepare.validation_size=200 \
 		-S train.epochs=30 -S train.batch_size=32 -S train.learning_rate=0.003
@@ -86,8 +92,7 @@ collect: .venv/installed  ## Add labelled pictures to data/own, for the next mod
 	@$(IN_VENV) python -m tools.collect -- "$$FROM"
 
 repro: .venv/installed  ## Run every stage whose inputs changed, and restore the others from the cache
-	@# DVC removes a stage's outputs before the stage can refuse params.yaml.
-	@$(IN_VENV) python -c 'from stages.params import load_params; load_params()'
+	@$(IN_VENV) $(CHECK_INPUTS)
 	$(IN_VENV) dvc repro
 	@$(IN_VENV) python -m tools.pages.report
 

@@ -171,16 +171,32 @@ def test_without_values_a_target_says_which_it_needs(tree: Path) -> None:
         assert arguments(tree)[:3] == ["-m", f"tools.{module}", "FAULTS="]
 
 
-def test_dvc_removes_nothing_where_the_parameters_are_refused(tree: Path) -> None:
+@pytest.mark.parametrize("target", ["repro", "demo"])
+def test_dvc_is_not_started_where_the_inputs_are_refused(target: str, tree: Path) -> None:
     shutil.copytree(ROOT / "stages", tree / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     (tree / "params.yaml").write_text(params.replace("  epochs:", "  epoch:"), encoding="utf-8")
     programs = tree / ".venv/bin"
     (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    printed = make(tree, "repro", exit_code=2)
+    printed = make(tree, target, exit_code=2)
     assert "error: params.yaml: train.epochs is missing; train.epoch is unknown, expected epochs, " in printed
     assert "Traceback" not in printed
-    assert not (tree / "arguments").exists(), "dvc was not started"
+    (tree / "params.yaml").write_text(params, encoding="utf-8")
+    (tree / "data/own").mkdir(parents=True)
+    (tree / "data/own/3.dvc").touch()
+    printed = make(tree, target, exit_code=2)
+    assert "error: data/own/3: not here, though data/own/3.dvc names it; get it with `dvc pull`" in printed
+    assert not (tree / "arguments").exists()
+
+
+def test_a_shallow_clone_in_which_dvc_keeps_no_experiment_is_refused(tree: Path) -> None:
+    author = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", *author, "commit", "--quiet", "--message=One"], cwd=tree, env=environment(), check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tree, env=environment(), capture_output=True, check=True)
+    (tree / ".git/shallow").write_bytes(head.stdout)
+    printed = make(tree, "demo", exit_code=2)
+    assert "error: this clone is shallow, and DVC keeps no experiment there; get all commits with: git fetch" in printed
+    assert not (tree / "arguments").exists()
 
 
 @pytest.mark.parametrize(("target", "of"), [("repro", []), ("demo", ["demo"])])
