@@ -145,7 +145,7 @@ def test_an_experiment_queued_again_continues_after_the_last_epoch(longer: tuple
     while not list(checkpoints.glob("[!.]*.npz")):
         time.sleep(0.02)
     (lock,) = checkpoints.glob("*.lock")
-    os.kill(int(lock.read_text()), signal.SIGKILL)
+    os.kill(int(lock.read_text().partition(" ")[0]), signal.SIGKILL)
     wait_until_queued_is("Failed", "killed", clone)
     clone.run("dvc", "exp", "run", "--queue", "--name", "again")
     clone.start_queue()
