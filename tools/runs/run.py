@@ -22,7 +22,7 @@ from tools.runs.lock import PATH, Lock
 from tools.runs.revision import (
     WORKSPACE,
     Revision,
-    changed_files,
+    differs_from_head,
     read,
     read_lock,
     read_text,
@@ -72,7 +72,7 @@ RECORDED = (
 
 def current(repo: str | Path = ROOT) -> Revision:
     """Return the current run: the workspace if it differs from HEAD in what is recorded of a run, or else HEAD."""
-    return workspace(repo) if changed_files(repo, RECORDED) else resolve("HEAD", repo)
+    return workspace(repo) if differs_from_head(repo, RECORDED) else resolve("HEAD", repo)
 
 
 def find(name: str, repo: str | Path = ROOT) -> Revision:
@@ -81,7 +81,7 @@ def find(name: str, repo: str | Path = ROOT) -> Revision:
 
 
 def load(of: Revision) -> Run:
-    """Read a revision's evidence.
+    """Read everything that a revision records of its run.
 
     Raises `InputError` if a file is missing that is in git, is not what the stages write, or disagrees with another.
     """
