@@ -1,11 +1,12 @@
 """reports/confusion_matrix.csv: test images counted by actual and predicted digit."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from stages import csv_table
 from stages.dataset import CLASSES
@@ -22,6 +23,17 @@ def count(actual: ArrayLike, predicted: ArrayLike) -> Counts:
     """Count images by their actual and predicted digits, (n,) each."""
     counts: Counts = confusion_matrix(actual, predicted, labels=range(CLASSES))
     return counts
+
+
+def scores(actual: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[Any], ...]:
+    """Compute precision, recall, F1 and the number of images of each digit, (10,) each.
+
+    A digit that is never predicted has precision 0.
+    """
+    columns: tuple[NDArray[Any], ...] = precision_recall_fscore_support(
+        actual, predicted, labels=range(CLASSES), zero_division=0
+    )
+    return columns
 
 
 def save(counts: Counts, path: Path = PATH) -> None:

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_fscore_support
 
 from stages import archive, arithmetic, confusion, dataset, figures, history, metrics, predictions, report
 from stages.dataset import CLASSES, Dataset, Named
@@ -31,7 +29,7 @@ def main() -> None:
 
     report.save(result.report)
     predictions.save(result.predictions)
-    predictions.save_own(result.own_predictions)
+    predictions.save(result.own_predictions, predictions.OWN_PATH)
     confusion.save(result.counts)
     figures.save(figures.learning_curves(epochs), figures.LEARNING_CURVES)
     figures.save(figures.confusion_matrix(result.counts), figures.CONFUSION_MATRIX)
@@ -90,11 +88,9 @@ def measure_own(labels: metrics.Labels, probabilities: metrics.Probabilities) ->
 
 
 def measure_test(labels: metrics.Labels, probabilities: metrics.Probabilities) -> Test:
-    """Compute all metrics of a test set. A digit that is never predicted has precision 0."""
+    """Compute all metrics of a test set."""
     predicted = probabilities.argmax(axis=1)
-    per_class: tuple[NDArray[np.float64], ...] = precision_recall_fscore_support(
-        labels, predicted, labels=range(CLASSES), zero_division=0
-    )
+    per_class = confusion.scores(labels, predicted)
     means = {name: metrics.rounded(each.mean()) for name, each in zip(SCORES, per_class, strict=False)}
     return Test(
         **dict(measure(labels, probabilities)),

@@ -30,12 +30,7 @@ def make_own(names: NDArray[np.str_], labels: NDArray[np.uint8], probabilities: 
 
 
 def save(predictions: pd.DataFrame, path: Path = PATH) -> None:
-    """Write one row for each test image, in the order of the test set."""
-    csv_table.save(predictions, path, float_format="%.6f")
-
-
-def save_own(predictions: pd.DataFrame, path: Path = OWN_PATH) -> None:
-    """Write one row for each test picture of our own; of none, the names of the columns."""
+    """Write one row for each test image or picture of our own, in the order of the set; of none, the columns' names."""
     csv_table.save(predictions, path, float_format="%.6f")
 
 

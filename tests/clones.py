@@ -142,7 +142,7 @@ def commit_run(clone: Clone, seed: int, change: str) -> None:
     result = evaluate(Predictor(model), train, validation, test, own_test, size=size)
     report.save(result.report, clone.folder / report.PATH)
     predictions.save(result.predictions, clone.folder / predictions.PATH)
-    predictions.save_own(result.own_predictions, clone.folder / predictions.OWN_PATH)
+    predictions.save(result.own_predictions, clone.folder / predictions.OWN_PATH)
     confusion.save(result.counts, clone.folder / confusion.PATH)
     write_params(clone.folder, **SMALL, train__seed=seed)
     clone.run("dvc", "commit", "--force")

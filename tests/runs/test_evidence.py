@@ -24,6 +24,7 @@ def found() -> Evidence:
         Report(test=measure_test(ACTUAL, PROBABILITIES)),
         predictions.make(ACTUAL, PROBABILITIES),
         confusion.count(ACTUAL, PROBABILITIES.argmax(axis=1)),
+        evidence.NO_OWN,
     )
 
 

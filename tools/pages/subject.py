@@ -6,9 +6,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sklearn.metrics import precision_recall_fscore_support
-
-from stages import dataset, environment
+from stages import confusion, dataset, environment
 from stages.dataset import CLASSES
 from stages.errors import InputError
 from tools.runs import paired
@@ -317,7 +315,5 @@ def per_class(subject: Subject) -> list[DigitRow]:
 
 def _scores(run: Run) -> list[tuple[Scores, int]]:
     table = run.predictions
-    columns = precision_recall_fscore_support(
-        table["actual"], table["predicted"], labels=range(CLASSES), zero_division=0
-    )
+    columns = confusion.scores(table["actual"], table["predicted"])
     return [(Scores(*map(float, scores)), int(images)) for *scores, images in zip(*columns, strict=True)]

@@ -1,12 +1,11 @@
 """What a commit records of its result, in files that must say the same."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import precision_recall_fscore_support
 
 from stages import confusion, predictions, report
 from stages.confusion import Counts
@@ -19,7 +18,6 @@ from tools.runs.revision import Revision, read, read_lock
 
 ROUNDING = 1e-6  # of the figures in metrics.json
 
-
 NO_OWN = pd.DataFrame(columns=[*predictions.OWN_COLUMNS])
 
 
@@ -29,8 +27,8 @@ class Evidence:
 
     report: Report
     predictions: pd.DataFrame
-    counts: Counts | None = None  # of the confusion matrix, where the commit has one
-    own: pd.DataFrame = field(default_factory=lambda: NO_OWN)  # predictions of test pictures of our own
+    counts: Counts | None  # of the confusion matrix, where the commit has one
+    own: pd.DataFrame  # predictions of test pictures of our own
 
 
 def load(of: Revision) -> Evidence:
@@ -102,9 +100,7 @@ def disagreements(found: Evidence) -> Iterator[Disagreement]:
         for row, column in np.argwhere(found.counts != counted):
             what = f"the number of images of {row} taken for {column}"
             yield confusion.PATH, what, found.counts[row, column], counted[row, column]
-    precision, recall, f1, images = precision_recall_fscore_support(
-        actual, predicted, labels=range(CLASSES), zero_division=0
-    )
+    precision, recall, f1, images = confusion.scores(actual, predicted)
     right, total = counted.trace(), counted.sum()
     figures = {"errors": total - right, "accuracy": right / total}
     figures |= {"precision": precision.mean(), "recall": recall.mean(), "f1": f1.mean()}
