@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, Page, expect
 from tests.pages.browser import Pages
 from tests.serve.conftest import png
 from tests.serve.running import Client, in_thread, until
-from tests.serve.test_serving import md5_of, replace
+from tests.serve.test_serving import replace
+from tools import md5_of
 from tools.serve import limits
 from tools.serve.collect import Collection
 from tools.serve.serving import Serving

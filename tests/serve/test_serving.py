@@ -1,6 +1,5 @@
 """The server follows its model, and changes over only to one that works."""
 
-import hashlib
 import threading
 import time
 from pathlib import Path
@@ -11,12 +10,9 @@ from stages import archive
 from stages.errors import InputError
 from tests.clones import Clone
 from tests.serve.running import Client, Process, in_thread, until
+from tools import md5_of
 from tools.serve import app, source
 from tools.serve.serving import Serving
-
-
-def md5_of(content: bytes) -> str:
-    return hashlib.md5(content).hexdigest()  # noqa: S324 - DVC's choice
 
 
 def replace(path: Path, content: bytes) -> None:
