@@ -198,7 +198,7 @@ def test_a_version_that_lost_a_stage_no_longer_holds_it() -> None:
     def after(*events: tuple[str, bool]) -> list[str | None]:
         history = [
             Assignment(
-                Tag("", Action.UNASSIGN if lost else Action.ASSIGN, None, "prod", at, "", True, commit, at, ""), None
+                Tag("", Action.UNASSIGN if lost else Action.ASSIGN, None, "prod", at, True, commit, at, ""), None
             )
             for at, (commit, lost) in enumerate(events)
         ]

@@ -98,7 +98,7 @@ def test_of_two_at_once_git_takes_one_and_the_other_decides_again(pair: Pair) ->
     give(pair.ann, "lstm#staging#7", "lstm@v1.0.1^{}")  # of which Ben knows nothing
     assert assigned(pair.ann, "v1.0.1") == assigned(pair.ben, "v1.1.0") == "lstm#prod#2"
     pair.ann.run("git", "push", "--quiet", "origin", "lstm#prod#2")
-    share, again = re.findall(": (git .*)", remote.shared("origin", "lstm#prod#2"))
+    share, again = re.findall(": (git .*)", remote.how_to_share("origin", "lstm#prod#2"))
     assert "rejected" in pair.ben.run("sh", "-c", share, exit_code=1)
     # None of these shares it instead, and fetching alone does not help.
     pair.ben.run("git", "push", "--quiet", "origin", "main")

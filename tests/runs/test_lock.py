@@ -45,7 +45,6 @@ LAUGHS = "a0: &a0 ha\n" + "".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] *
         ("stages: {train: {outs: [{path: a, md5: 1}]}}", r"outs\.0\.md5: Input should be a valid string"),
         ("stages: {train: {outs: [{path: a, md5: ../../../../../etc/passwd}]}}", r"outs\.0\.md5: String should match"),
         ("stages: {train: {deps: [{path: a, md5: 1}]}}", r"deps\.0\.md5: Input should be a valid string"),
-        ("stages: {train: {outs: [{path: a, size: big}]}}", r"outs\.0\.size: Input"),
         ("stages: {train: {params: {params.yaml: null}}}", r"params\.params\.yaml: Input"),
         (
             "stages: {train: {params: {params.yaml: {a: 2001-01-01}}}}",

@@ -165,5 +165,7 @@ def test_a_file_of_another_kind_is_refused(text: str, tmp_path: Path) -> None:
 def test_a_file_that_is_missing_or_has_no_name_for_experiments_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not found; `ls sweeps` lists the sweeps here"):
         load(tmp_path / "none.yaml", make_params())
-    with pytest.raises(InputError, match="expected at most 40 small letters, digits, - and _, found 'My sweep'"):
-        name_of(Path("sweeps/My sweep.yaml"))
+    for name in ("My sweep", "_rate", "x" * 41):
+        told = f"expected at most 40 small letters, digits, - and _, the first a letter or digit, found '{name}'"
+        with pytest.raises(InputError, match=told):
+            name_of(Path(f"sweeps/{name}.yaml"))

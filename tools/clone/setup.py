@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def move_from_tracked_hooks() -> Iterator[str]:
-    if setting("--local", "core.hooksPath") in TRACKED_HOOKS:
+    if setting("core.hooksPath") in TRACKED_HOOKS:
         git("config", "--local", "--unset-all", "core.hooksPath")
         yield "git no longer runs hooks of the branch that is checked out"
 
@@ -91,7 +91,7 @@ def merge_own_program(prefix: str) -> str:
 
 
 def configure_drivers() -> Iterator[str]:
-    changed = {name: value for name, value in drivers().items() if setting("--local", name) != value}
+    changed = {name: value for name, value in drivers().items() if setting(name) != value}
     for name, value in changed.items():
         git("config", "--local", "--replace-all", name, value)
     if changed:
@@ -165,8 +165,8 @@ def common_folder() -> Path:
     return Path(git("rev-parse", "--git-common-dir")).resolve()
 
 
-def setting(scope: str, name: str) -> str | None:
-    done = subprocess.run(["git", "config", scope, "--get", name], capture_output=True, text=True, check=False)
+def setting(name: str) -> str | None:
+    done = subprocess.run(["git", "config", "--local", "--get", name], capture_output=True, text=True, check=False)
     return None if done.returncode else done.stdout.removesuffix("\n")
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
-from scipy.stats import beta
 
 from stages import dataset
 from stages.errors import InputError, one_line_errors
@@ -17,6 +16,7 @@ from tools.pages.charts import learning
 from tools.pages.page import templates
 from tools.pages.subject import test_images
 from tools.runs.experiments import Entry, load_all
+from tools.runs.paired import exact_interval
 from tools.runs.versions import ARTIFACT
 
 EXPERIMENTS = Path("reports/experiments.html")
@@ -67,7 +67,6 @@ def page(entries: Sequence[Entry], faults: Sequence[str], comparisons: Sequence[
             charts=charts,
             table=table(entries),
             comparisons=comparisons,
-            preview=0,
         )
     )
 
@@ -155,8 +154,7 @@ def interval(entry: Entry) -> tuple[float, float] | None:
     right = images - test.errors
     if not 0 <= right <= images or not images:
         return None
-    low = float(beta.ppf(0.025, right, images - right + 1)) if right else 0.0
-    high = float(beta.ppf(0.975, right + 1, images - right)) if right < images else 1.0
+    low, high = exact_interval(right, images)
     return round(low, 6), round(high, 6)
 
 

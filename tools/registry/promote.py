@@ -44,7 +44,7 @@ def main() -> None:
             )
         )
     if tag:
-        print(remote.shared(origin, tag))
+        print(remote.how_to_share(origin, tag))
 
 
 def promote(scm: Git, candidate: Version, stage: str, origin: str, *, offline: bool) -> str | None:
@@ -78,7 +78,7 @@ def promote(scm: Git, candidate: Version, stage: str, origin: str, *, offline: b
         recorded = f"{earlier.name} decided on this pair on {earlier.date[:10]}; comparing it again spends nothing"
     else:
         recorded = record(scm, attempt, origin, offline=offline)
-    told = [sentence(attempt, paired), share(attempt)]
+    told = [sentence(attempt, paired), attempt_sentence(attempt)]
     if attempt.own:
         told.append(own_sentence(attempt, attempt.own))
     print("\n".join([*told, "", table(paired), "", recorded]))
@@ -130,7 +130,7 @@ def sentence(attempt: Attempt, paired: Paired) -> str:
     )
 
 
-def share(attempt: Attempt) -> str:
+def attempt_sentence(attempt: Attempt) -> str:
     """Say which attempt it is, and what it may spend."""
     return (
         f"attempt {attempt.attempt:,} on these test images: one-sided exact McNemar p = {attempt.p:.3g}, "

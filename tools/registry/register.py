@@ -31,7 +31,7 @@ def main() -> None:
         version = versions.Version(name, of.commit)
         tags.register(scm, version, card(name, of, parent))
     print(f"{version.tag} is registered; `make card VERSION={name}` shows its card")
-    print(remote.shared(origin, version.tag))
+    print(remote.how_to_share(origin, version.tag))
 
 
 def faults(scm: Git) -> list[str]:

@@ -26,7 +26,7 @@ def check(scm: Git, *, offline: bool) -> str:
         print(f"note: {', '.join(asked)} is not asked for the tags of others", file=sys.stderr)
     else:
         for remote in asked:
-            compare(scm, remote, is_shared_there=remote == asked[0])
+            compare(scm, remote, must_have_attempts=remote == asked[0])
     return asked[0] if asked else USUAL
 
 
@@ -38,7 +38,7 @@ def remotes(scm: Git) -> list[str]:
     return [name for name in dict.fromkeys(chosen) if name in known] or known
 
 
-def compare(scm: Git, remote: str, *, is_shared_there: bool) -> None:
+def compare(scm: Git, remote: str, *, must_have_attempts: bool) -> None:
     here, there = tags_here(scm), tags_of(scm, remote)
     fetch = f"git fetch --tags {remote}"
     if other := [name for name in there if name in here and here[name] != there[name]]:
@@ -52,14 +52,14 @@ def compare(scm: Git, remote: str, *, is_shared_there: bool) -> None:
         raise InputError(
             f"{remote} has tags that this clone lacks: {', '.join(lacking)}; run `{fetch}`, then this again"
         )
-    if only_here := [name for name in here if is_shared_there and attempts.is_attempt(name) and name not in there]:
+    if only_here := [name for name in here if must_have_attempts and attempts.is_attempt(name) and name not in there]:
         raise InputError(
             f"{remote} lacks attempts that this clone recorded: {', '.join(only_here)}; "
             f"run `git push {remote} {' '.join(map(repr, only_here))}`, then this again"
         )
 
 
-def is_shared(tag: str) -> bool:
+def is_of_model(tag: str) -> bool:
     """Tell whether a tag is of the model: a version, a stage or an attempt."""
     return parse_name(tag, raise_on_fail=False).get("name") == versions.ARTIFACT or attempts.is_attempt(tag)
 
@@ -67,7 +67,7 @@ def is_shared(tag: str) -> bool:
 def tags_here(scm: Git) -> dict[str, str]:
     """Return the hashes of this clone's tags of the model, by name."""
     printed = git(scm, "for-each-ref", "--format=%(refname:strip=2)\t%(objectname)", "refs/tags")
-    return {name: id_ for name, _, id_ in (line.partition("\t") for line in printed.splitlines()) if is_shared(name)}
+    return {name: id_ for name, _, id_ in (line.partition("\t") for line in printed.splitlines()) if is_of_model(name)}
 
 
 def tags_of(scm: Git, remote: str) -> dict[str, str]:
@@ -80,7 +80,7 @@ def tags_of(scm: Git, remote: str) -> dict[str, str]:
             "tags that are here: --offline, with make OFFLINE=1"
         ) from None
     named = (line.split("\trefs/tags/") for line in printed.split("\n") if line)
-    return {name: id_ for id_, name in named if is_shared(name)}
+    return {name: id_ for id_, name in named if is_of_model(name)}
 
 
 def publish(scm: Git, remote: str, name: str, id_: str) -> None:
@@ -101,7 +101,7 @@ def publish(scm: Git, remote: str, name: str, id_: str) -> None:
         ) from None
 
 
-def shared(remote: str, tag: str) -> str:
+def how_to_share(remote: str, tag: str) -> str:
     """Say how others get a tag, and what to do if somebody was first."""
     return (
         f"Share it: git push {remote} '{tag}'\n"

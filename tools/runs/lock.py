@@ -26,7 +26,6 @@ class File(Section):
 
     path: str
     md5: str | None = None
-    size: int | None = None  # bytes
 
 
 class Output(File):

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import binomtest, norm
+from scipy.stats import beta, binomtest, norm
 
 from stages import dataset, predictions
 from stages.dataset import CLASSES
@@ -170,8 +170,15 @@ def share(part: int | np.integer, whole: int | np.integer) -> tuple[str, str]:
     """Show a share in percent, and Clopper and Pearson's exact 95% interval for it; empty texts of nothing."""
     if not whole:
         return "", ""
-    interval = binomtest(int(part), int(whole)).proportion_ci()
-    return f"{part / whole:.2%}", f"{interval.low:.2%} to {interval.high:.2%}"
+    low, high = exact_interval(part, whole)
+    return f"{part / whole:.2%}", f"{low:.2%} to {high:.2%}"
+
+
+def exact_interval(part: int | np.integer, whole: int | np.integer) -> tuple[float, float]:
+    """Return Clopper and Pearson's exact 95% interval for a share."""
+    low = float(beta.ppf(0.025, part, whole - part + 1)) if part else 0.0
+    high = float(beta.ppf(0.975, part + 1, whole - part)) if part < whole else 1.0
+    return low, high
 
 
 def signed(value: float, form: str = ",.2f") -> str:

@@ -68,18 +68,17 @@ def workspace(repo: str | Path = ROOT) -> Revision:
     return Revision(WORKSPACE, "", str(repo))
 
 
-def changed_files(repo: str | Path, paths: Iterable[Path]) -> list[Path]:
-    """Return those of the files that differ between HEAD and the repository's folder."""
+def differs_from_head(repo: str | Path, paths: Iterable[Path]) -> bool:
+    """Tell whether one of the files differs between HEAD and the repository's folder."""
     with git_errors(repo), opened(str(repo)) as (dvc, git):
         if git.head_is_unborn:
             raise InputError(f"{repo}: nothing is committed yet; commit the files with `git add . && git commit`")
         unchanged = (pygit2.GIT_STATUS_CURRENT, pygit2.GIT_STATUS_IGNORED)
-        changed = []
         for path in paths:
             with suppress(KeyError):  # neither in HEAD nor in the folder
                 if git.status_file(_path_in_git(dvc, git, path.as_posix())) not in unchanged:
-                    changed.append(path)
-        return changed
+                    return True
+        return False
 
 
 def resolve(name: str, repo: str | Path = ROOT) -> Revision:

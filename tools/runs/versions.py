@@ -39,7 +39,6 @@ class Tag:
     version: str | None
     stage: str | None
     number: int  # 0 if the name has none
-    id: str  # of the tag itself
     annotated: bool  # GTO ignores the others
     commit: str | None  # None if the tag is of no commit
     time: int  # seconds since 1970
@@ -64,7 +63,7 @@ class Assignment:
 # GTO's own look-ups fail at a tag of a blob, or without a tagger, and take a stage from a holder without a version tag;
 # DVC's takes the loss of a stage for its assignment. So GTO reads the names alone, and git the tags.
 FIELDS = (
-    "refname:strip=2", "objectname", "objecttype", "taggerdate:unix", "taggername", "taggeremail", "taggerdate:iso",
+    "refname:strip=2", "objecttype", "taggerdate:unix", "taggername", "taggeremail", "taggerdate:iso",
     "contents:subject",
 )  # fmt: skip
 
@@ -87,13 +86,12 @@ def tags(scm: Git) -> list[Tag]:
             parsed.get("version"),
             parsed.get("stage"),
             parsed.get("counter", 0),
-            id_,
             annotated=kind == "tag",
             commit=None if " " in commit else commit,
             time=int(time or 0),
             made=f"by {who} {email}, {date}: {subject}",
         )
-        for ((name, id_, kind, time, who, email, date, subject), parsed), commit in zip(named, commits, strict=True)
+        for ((name, kind, time, who, email, date, subject), parsed), commit in zip(named, commits, strict=True)
     ]
     return sorted(found, key=lambda tag: (tag.time, tag.number))
 

@@ -196,7 +196,7 @@ class Api:
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def make_server(serving: Serving, collection: Collection | None = None) -> uvicorn.Server:
+def make_server(serving: Serving, collection: Collection | None) -> uvicorn.Server:
     """Make the server; at SIGTERM it takes no more connections, and finishes what is under way."""
     config = uvicorn.Config(
         make_app(serving, collection), http=TimedConnection, ws="none", lifespan="on", log_config=None,
@@ -205,7 +205,7 @@ def make_server(serving: Serving, collection: Collection | None = None) -> uvico
     return uvicorn.Server(config)
 
 
-def make_app(serving: Serving, collection: Collection | None = None) -> FastAPI:
+def make_app(serving: Serving, collection: Collection | None) -> FastAPI:
     api = Api(serving, collection)
     app = FastAPI(
         title="mnist-lstm", description="Handwritten digits, read by an LSTM", version="1", lifespan=api.life,

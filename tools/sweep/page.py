@@ -54,7 +54,6 @@ def page(name: str, sweep: Sweep, commit: str, outcomes: Mapping[Key, Outcome]) 
             measured=sum(bool(candidate.values(sweep.metric)) for candidate in ordered),
             faults=[],
             comparisons=[],
-            preview=0,
             charts={quantity: learning(quantity, {"": none}) for quantity in ("accuracy", "loss")},
             table=rows(name, sweep, outcomes),
         )

@@ -1,6 +1,7 @@
 """A sweep: the file that says what is changed, how candidates are found, and what chooses among them."""
 
 import math
+import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,14 +13,11 @@ from stages import params
 from stages.errors import InputError
 from stages.params import Params, Section
 
-LIMIT = 64_000  # bytes
-FAULTS = 10  # in one message
 CANDIDATES = 100_000
 SEED = "train.seed"
 
 Number = Annotated[int | float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
 Value = bool | Number | str | list[int]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
 class Range(Section):
@@ -104,18 +102,12 @@ class Sweep(Section):
 
 def name_of(path: Path) -> str:
     """Return the name of a sweep, which is that of its file."""
-    try:
-        Only.model_validate({"name": path.stem})
-    except ValidationError:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", path.stem):
         raise InputError(
-            f"{path}: the file's name is that of the sweep: expected at most 40 small letters, digits, - and _, found "
-            f"{path.stem!r}; rename the file"
-        ) from None
+            f"{path}: the file's name is that of the sweep: expected at most 40 small letters, digits, - and _, the "
+            f"first a letter or digit, found {path.stem!r}; rename the file"
+        )
     return path.stem
-
-
-class Only(Section):
-    name: Name
 
 
 def load(path: Path, base: Params) -> Sweep:
@@ -125,10 +117,10 @@ def load(path: Path, base: Params) -> Sweep:
     """
     try:
         with path.open("rb") as file:
-            content = file.read(LIMIT + 1)
+            content = file.read(params.LIMIT + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: not found; `ls sweeps` lists the sweeps here") from None
-    values = params.parse(content, str(path), limit=LIMIT)
+    values = params.parse(content, str(path), limit=params.LIMIT)
     try:
         repr(values)
     except ValueError:
@@ -147,8 +139,10 @@ def load(path: Path, base: Params) -> Sweep:
 
 
 def _refused(path: Path, faults: list[str]) -> InputError:
-    more = [f"and {len(faults) - FAULTS:,} more faults"] if len(faults) > FAULTS else []
-    return InputError(f"{path}: {'; '.join(faults[:FAULTS] + more)}; correct the file and run the command again")
+    more = [f"and {len(faults) - params.FAULTS:,} more faults"] if len(faults) > params.FAULTS else []
+    return InputError(
+        f"{path}: {'; '.join(faults[: params.FAULTS] + more)}; correct the file and run the command again"
+    )
 
 
 def _fault(error: Any, section: type[Section], start: str = "") -> str:
