@@ -46,7 +46,7 @@ def main() -> None:
         expected, before = lock.load(clone / lock.PATH), report.load(clone / report.PATH)
         run_pipeline(clone)
         found, after = lock.load(clone / lock.PATH), report.load(clone / report.PATH)
-        differing = [path for path, hash_ in expected.hashes.items() if hash_ != found.hashes.get(path)]
+        differing = expected.differing(found)
         here = record_of(clone)
         print(table(expected.hashes, found.hashes))
         print(f"bits of this run: {printable(here['bits']) if here and 'bits' in here else 'not recorded'}")

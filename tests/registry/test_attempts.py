@@ -61,11 +61,18 @@ def test_the_test_holds_its_level_whatever_number_of_images_differs() -> None:
     assert one_sided(0, 0) == 1
 
 
-def test_the_table_of_the_page_is_what_the_simulation_prints_and_keeps_the_budget() -> None:
-    table = simulation.table()
-    assert table in (ROOT / "docs/team.md").read_text(encoding="utf-8")
-    false_promotions = [float(row.split("|")[4].strip("% ")) / 100 for row in table.splitlines()[2:]]
-    assert max(false_promotions) == false_promotions[-1] <= BUDGET
+def test_false_promotions_and_the_better_candidates_that_are_found() -> None:
+    rows = {int(count): [float(cell.strip("%")) / 100 for cell in cells] for count, _, *cells in simulation.rows()}
+    before, now, found_before, found = (list(column) for column in zip(*rows.values(), strict=True))
+    assert before == pytest.approx([0.019, 0.072, 0.175, 0.27], abs=0.006)
+    assert max(now) == now[-1] <= BUDGET
+    assert now == pytest.approx([0.006, 0.016, 0.022, 0.023], abs=0.003)
+    assert found_before == [found_before[0]] * 4 == pytest.approx([0.914] * 4, abs=0.006)
+    assert found == pytest.approx([0.821, 0.701, 0.476, 0.313], abs=0.01)
+
+
+def test_the_table_of_the_page_is_what_the_simulation_prints() -> None:
+    assert simulation.table() in (ROOT / "docs/team.md").read_text(encoding="utf-8")
 
 
 def test_other_shares_find_fewer_better_candidates_among_the_first_twenty() -> None:

@@ -17,6 +17,10 @@ def test_the_committed_lock_names_what_was_made_of_what() -> None:
     found = lock.load(ROOT / "dvc.lock")
     assert list(found.stages) == ["prepare", "train", "evaluate"]
     assert "models/lstm.keras" in found.hashes
+    assert found.differing(found) == []
+    other = found.model_copy(update={"stages": {name: found.stages[name] for name in ("prepare", "evaluate")}})
+    assert found.differing(other) == [out.path for out in found.stages["train"].outs]
+    assert other.differing(found) == []
     assert "stages/train.py" in found.code
     assert {"prepare", "model", "train"} <= set(found.params)
 
@@ -45,6 +49,7 @@ LAUGHS = "a0: &a0 ha\n" + "".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] *
         ("stages: {train: {outs: [{path: a, md5: 1}]}}", r"outs\.0\.md5: Input should be a valid string"),
         ("stages: {train: {outs: [{path: a, md5: ../../../../../etc/passwd}]}}", r"outs\.0\.md5: String should match"),
         ("stages: {train: {deps: [{path: a, md5: 1}]}}", r"deps\.0\.md5: Input should be a valid string"),
+        ("stages: {train: {outs: [{path: a, size: big}]}}", r"outs\.0\.size: Input"),
         ("stages: {train: {params: {params.yaml: null}}}", r"params\.params\.yaml: Input"),
         (
             "stages: {train: {params: {params.yaml: {a: 2001-01-01}}}}",

@@ -26,6 +26,7 @@ class File(Section):
 
     path: str
     md5: str | None = None
+    size: int | None = None  # bytes
 
 
 class Output(File):
@@ -53,6 +54,10 @@ class Lock(Section):
     def hashes(self) -> Mapping[str, str]:
         """The MD5 of every output, by its path."""
         return {out.path: out.md5 for stage in self.stages.values() for out in stage.outs if out.md5}
+
+    def differing(self, other: "Lock") -> list[str]:
+        """List the outputs of which another run has other bytes, or none."""
+        return [path for path, md5 in self.hashes.items() if md5 != other.hashes.get(path)]
 
     @property
     def deps(self) -> Mapping[str, str]:

@@ -59,7 +59,7 @@ class Stored(NamedTuple):
 
     path: str  # as it is shown
     md5: str
-    size: int | None  # where it is recorded
+    size: int | None  # where dvc.lock says it
     folder: str | None = None  # md5 of the list that the file is named in
     damaged: bool = False  # a list that cannot be read
 
