@@ -72,7 +72,7 @@ demo: .venv/installed  ## Run the whole pipeline on small digits in a minute; yo
 	@$(IN_VENV) $(CHECK_INPUTS)
 	$(IN_VENV) dvc exp run --temp -f -n demo \
 		-S prepare.dataset=digits -S prepare.validation_size=200 \
-		-S train.epochs=30 -S train.batch_size=32 -S train.learning_rate=0.003
+		-S train.epochs=30 -S train.learning_rate=0.003
 	@$(IN_VENV) python -m tools.pages.report demo
 
 predict: .venv/installed-serve  ## Read the digit in a picture: IMAGE=photo.jpg, or a folder; MODEL=lstm@prod another model

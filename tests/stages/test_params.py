@@ -206,5 +206,5 @@ def test_an_experiment_changes_one_line(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(COMMITTED, encoding="utf-8")
     with modify_yaml(str(path)) as values:  # what `dvc exp run -S` calls
-        values["train"]["batch_size"] = 32
-    assert path.read_text(encoding="utf-8") == replaced("batch_size: 64", "batch_size: 32")
+        values["train"]["batch_size"] = 64
+    assert path.read_text(encoding="utf-8") == replaced("batch_size: 32", "batch_size: 64")

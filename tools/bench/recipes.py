@@ -33,10 +33,11 @@ TABLE = Path("reports/benchmarks/recipes.md")
 
 # Parameters in the form of `dvc exp run -S`; docs/recipes.md has the commands.
 RECIPES: Mapping[str, Sequence[str]] = {
-    "reference": ("prepare.validation_size=0", "train.batch_size=32", "train.warmup=0", "train.decay=0"),
+    "reference": ("prepare.validation_size=0", "train.warmup=0", "train.decay=0"),
     "default": (),
     "fast": (
         "train.epochs=2",
+        "train.batch_size=64",
         "train.optimizer=muon",
         "train.learning_rate=0.004043",
         "train.warmup=0.02",
