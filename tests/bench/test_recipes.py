@@ -104,13 +104,18 @@ def test_the_experiments_of_a_sweep_give_accuracies_and_leave_times(
     monkeypatch.chdir(clone.folder)
     monkeypatch.setattr(recipes, "resolve", partial(resolve, repo=clone.folder))
     monkeypatch.setitem(SEEDS, "default", 1)
-    timed = run_of("default", 0, 0.1, 60)
+    timed = run_of("default", 0, 0.1, 60) | {"params": load_params().model_dump()}
     recipes.save(timed, recipes.path_of("default", 0))
     recipes.take("default", "seeds")
     taken = json.loads(recipes.path_of("default", 0).read_text(encoding="utf-8"))
     assert taken["costs"] == timed["costs"]
     assert taken["test_accuracy"] == report.load().test.accuracy != 0.1
     assert (taken["seed"], taken["sweep"], taken["epochs"]) == (0, "seeds", load_params().train.epochs)
+    other = changed(load_params().model_dump(), ["train.epochs=99"])
+    recipes.save(timed | {"params": other}, recipes.path_of("default", 0))
+    recipes.take("default", "seeds")
+    again = json.loads(recipes.path_of("default", 0).read_text(encoding="utf-8"))
+    assert again == {name: value for name, value in taken.items() if name != "costs"}, "a time of other parameters"
     monkeypatch.setitem(SEEDS, "default", 2)
     with pytest.raises(InputError, match="seeds-0-s1 has other parameters than the recipe default with seed 1"):
         recipes.take("default", "seeds")

@@ -99,6 +99,8 @@ def measure(recipe: str, seed: int) -> None:
 def take(recipe: str, sweep: str) -> None:
     """Take the accuracies of all seeds of a recipe from the experiments of a sweep's only candidate.
 
+    A time that was measured here stays if it is of the same parameters.
+
     Raises `InputError` if an experiment is not here or has other parameters than the recipe.
     """
     for seed in range(SEEDS[recipe]):
@@ -109,8 +111,9 @@ def take(recipe: str, sweep: str) -> None:
         metrics = read(experiment, report.PATH, report.parse)
         epochs = read(experiment, history.PATH, history.parse)
         path = path_of(recipe, seed)
-        timed = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"recipe": recipe, "seed": seed}
-        save(timed | {"params": params} | results(metrics, epochs) | {"sweep": sweep}, path)
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        timed = earlier if earlier.get("params") == params else {"recipe": recipe, "seed": seed, "params": params}
+        save(timed | results(metrics, epochs) | {"sweep": sweep}, path)
 
 
 def path_of(recipe: str, seed: int) -> Path:
