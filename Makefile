@@ -154,8 +154,8 @@ test: .venv/installed-dev  ## Run the tests
 test-faults: .venv/installed-dev  ## Test kills, full disks and damaged files, and count the right outcomes; SAMPLE=1: a few
 	FAULTS=$(if $(SAMPLE),sample,all) $(IN_VENV) python -m pytest -m fault --dist=load
 
-test-team: .venv/installed-dev  ## Test a team's day: two clones, a folder and an S3 server as storage
-	TEAM=1 $(IN_VENV) python -m pytest tests/team
+test-team: .venv/installed-dev  ## Test a team's day: two clones, a folder and an S3 server as storage; SAMPLE=1: S3 alone
+	TEAM=$(if $(SAMPLE),sample,all) $(IN_VENV) python -m pytest tests/team --dist=load
 
 test-sweep: .venv/installed-dev .venv/installed-sweep  ## Test sweeps on a Ray cluster, and count the faults: 15 minutes; SAMPLE=1: 5 minutes
 	SWEEPS=$(if $(SAMPLE),sample,all) $(IN_VENV) python -m pytest -n0 tests/sweep --timeout=3600

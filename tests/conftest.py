@@ -118,7 +118,7 @@ def releases(released: Clone, tmp_path: Path) -> Clone:
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Skip the slow tests unless their task sets TEAM, or FAULTS or SWEEPS to all or sample."""
+    """Skip the slow tests unless their task sets FAULTS, SWEEPS or TEAM to all or sample."""
     needed = {"cluster": "SWEEPS", "faults": "FAULTS", "team": "TEAM"}.get(collection_path.name)
     return True if needed and collection_path.is_dir() and needed not in os.environ else None
 

@@ -17,7 +17,7 @@ case "$1$2$3" in
 -mvenv*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;;
 esac
 for argument; do printf '%s\\0' "$argument"; done >> arguments
-printf 'FAULTS=%s\\0' "$FAULTS" >> arguments
+printf '%s\\0' "${FAULTS:+FAULTS=$FAULTS}${SWEEPS:+SWEEPS=$SWEEPS}${TEAM:+TEAM=$TEAM}" >> arguments
 """
 
 VALUES = [
@@ -120,6 +120,8 @@ def test_a_value_is_one_argument(target: str, value: str, tree: Path) -> None:
         ("bench", "QUICK", "--all", "--quick"),
         ("test-faults", "SAMPLE", "FAULTS=all", "FAULTS=sample"),
         ("test-processors", "SAMPLE", "tests.processors", "--sample"),
+        ("test-sweep", "SAMPLE", "SWEEPS=all", "SWEEPS=sample"),
+        ("test-team", "SAMPLE", "TEAM=all", "TEAM=sample"),
     ],
 )
 def test_a_switch_is_on_whatever_its_value(target: str, name: str, without: str, given: str, tree: Path) -> None:
@@ -168,7 +170,7 @@ def test_without_values_a_target_says_which_it_needs(tree: Path) -> None:
         assert "name both" in make(tree, "promote", given, exit_code=2)
     for target, module in (("verify", "verify"), ("report", "pages.report"), ("compare", "pages.compare")):
         make(tree, target)
-        assert arguments(tree)[:3] == ["-m", f"tools.{module}", "FAULTS="]
+        assert arguments(tree)[:3] == ["-m", f"tools.{module}", ""]
 
 
 @pytest.mark.parametrize("target", ["repro", "demo"])
@@ -202,7 +204,7 @@ def test_a_shallow_clone_in_which_dvc_keeps_no_experiment_is_refused(tree: Path)
 @pytest.mark.parametrize(("target", "of"), [("repro", []), ("demo", ["demo"])])
 def test_a_run_ends_with_its_page(target: str, of: list[str], tree: Path) -> None:
     make(tree, target)
-    assert arguments(tree)[-3 - len(of) :] == ["-m", "tools.pages.report", *of, "FAULTS="]
+    assert arguments(tree)[-3 - len(of) :] == ["-m", "tools.pages.report", *of, ""]
 
 
 @pytest.mark.parametrize("around", [False, True])

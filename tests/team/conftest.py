@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from tests.parameters import SMALL, write_params
 from tests.team.people import EXPERIMENTS, Team, without_settings_of_others
 from tests.team.s3 import Server, serving
 from tests.team.storages import Bucket, Folder, Storage
+
+SAMPLE = os.environ.get("TEAM") == "sample"
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +24,7 @@ def keys(server: Server) -> tuple[str, str]:
     return server.make_user()
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["s3"] if SAMPLE else ["folder", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "folder":
         return Folder(tmp_path / "mnist-lstm-storage")
