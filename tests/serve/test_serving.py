@@ -55,7 +55,7 @@ def test_without_a_model_one_line_says_how_to_get_one(workspace: Path) -> None:
     with pytest.raises(InputError) as refused:
         Serving(None)
     assert str(refused.value) == (
-        "models/lstm.keras: not found; `make repro` trains it in about 6 minutes, `dvc pull` fetches it from the "
+        "models/lstm.keras: not found; `make repro` trains it in some minutes, `dvc pull` fetches it from the "
         "storage; `make demo` trains a small one in a minute, for MODEL=demo"
     )
 

@@ -3,8 +3,8 @@
 Each run is the whole pipeline in its own folder, with one process for each stage. Its result is saved in
 reports/benchmarks/recipes/NAME-SEED.json. A run is not repeated while this file exists. Without arguments, only the
 table of the existing results is made. `default --sweep seeds` takes the accuracies of all seeds from the experiments
-of `make sweep SWEEP=sweeps/seeds.yaml`, and leaves the times that were measured here: trials of a sweep run side by
-side, so they have none.
+of `make sweep SWEEP=sweeps/seeds.yaml`, and leaves times that were measured here with the same parameters. The trials
+of a sweep run side by side, so they have no times.
 """
 
 import json

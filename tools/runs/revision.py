@@ -28,7 +28,7 @@ from tools.runs import lock, versions
 from tools.runs.lock import Lock
 
 QUOTED = 500  # characters of a message about a file
-LIMIT = 64 * 1024**2  # bytes of a file in git; the committed ones have up to 200,000
+LIMIT = 64 * 1024**2  # bytes of a file in git; the committed ones have up to 270,000
 REMAKE = "check it out, run `dvc repro` and commit the result"  # the remedy for a commit that is not whole
 
 Content = TypeVar("Content")

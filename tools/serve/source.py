@@ -11,7 +11,7 @@ from tools import ROOT, md5_of
 from tools.serve.inference import cache
 
 MISSING = (
-    f"{archive.PATH}: not found; `make repro` trains it in about 6 minutes, `dvc pull` fetches it from the storage; "
+    f"{archive.PATH}: not found; `make repro` trains it in some minutes, `dvc pull` fetches it from the storage; "
     "`make demo` trains a small one in a minute, for MODEL=demo"
 )
 
