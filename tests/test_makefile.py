@@ -17,7 +17,9 @@ case "$1$2$3" in
 -mvenv*) mkdir -p .venv/bin; cp "$0" .venv/bin/python;;
 esac
 for argument; do printf '%s\\0' "$argument"; done >> arguments
-printf '%s\\0' "${FAULTS:+FAULTS=$FAULTS}${SWEEPS:+SWEEPS=$SWEEPS}${TEAM:+TEAM=$TEAM}" >> arguments
+test -z "$SWEEPS" || printf 'SWEEPS=%s\\0' "$SWEEPS" >> arguments
+test -z "$TEAM" || printf 'TEAM=%s\\0' "$TEAM" >> arguments
+printf 'FAULTS=%s\\0' "$FAULTS" >> arguments
 """
 
 VALUES = [
@@ -170,7 +172,7 @@ def test_without_values_a_target_says_which_it_needs(tree: Path) -> None:
         assert "name both" in make(tree, "promote", given, exit_code=2)
     for target, module in (("verify", "verify"), ("report", "pages.report"), ("compare", "pages.compare")):
         make(tree, target)
-        assert arguments(tree)[:3] == ["-m", f"tools.{module}", ""]
+        assert arguments(tree)[:3] == ["-m", f"tools.{module}", "FAULTS="]
 
 
 @pytest.mark.parametrize("target", ["repro", "demo"])
@@ -204,7 +206,7 @@ def test_a_shallow_clone_in_which_dvc_keeps_no_experiment_is_refused(tree: Path)
 @pytest.mark.parametrize(("target", "of"), [("repro", []), ("demo", ["demo"])])
 def test_a_run_ends_with_its_page(target: str, of: list[str], tree: Path) -> None:
     make(tree, target)
-    assert arguments(tree)[-3 - len(of) :] == ["-m", "tools.pages.report", *of, ""]
+    assert arguments(tree)[-3 - len(of) :] == ["-m", "tools.pages.report", *of, "FAULTS="]
 
 
 @pytest.mark.parametrize("around", [False, True])
